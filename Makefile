@@ -1,0 +1,38 @@
+# demo and test need Python 3.11+ and git only; everything is installed into .venv, which is made when it is missing or out of date.
+PYTHON ?= python3
+BIN = .venv/bin
+RUN = runs/demo
+
+.PHONY: demo test bench lint clean
+
+demo: .venv/installed
+	$(BIN)/lsm2 simulate $(RUN)/store --people 60 --days-per-person 14 --seed 0
+	$(BIN)/lsm2 pretrain tiny --data $(RUN)/store --out $(RUN)/run --steps 600 --max-visible 320 --max-queries 128
+	$(BIN)/lsm2 evaluate $(RUN)/run --data $(RUN)/store
+	$(BIN)/lsm2 report $(RUN)/run
+
+test: .venv/installed .triton-3.6/installed
+	$(BIN)/python -m pytest
+
+bench: .venv/installed
+	$(BIN)/python -m pytest benchmarks/attention.py benchmarks/packing.py benchmarks/loader.py benchmarks/train_step.py
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+clean:
+	rm -rf .venv .triton-3.6 build runs/demo
+
+.venv/installed: pyproject.toml constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lsm2-kernels needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[all]"
+	touch $@
+
+# The oldest Triton that is supported, for the ahead-of-time compilation tests: beside the installed one, never imported with it.
+.triton-3.6/installed: | .venv/installed
+	$(BIN)/python -m pip install --quiet --no-deps --target .triton-3.6 triton==3.6.0
+	touch $@

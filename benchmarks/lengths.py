@@ -1,0 +1,35 @@
+"""Sequence lengths that the suites time: the four patterns that masked autoencoders on wearable days meet."""
+
+from __future__ import annotations
+
+import random
+
+PATTERNS = ("aim", "short", "long", "one")
+
+
+def lengths(pattern: str, batches: int = 1) -> list[int]:
+    """Tokens per sequence. `aim`: 8 days of 150 to 1200 visible tokens; `short`: 32 of 20 to 300; `long`: 3744 + 1900; `one`: 1024.
+
+    `batches` repeats the pattern with new draws, to fill a GPU.
+    """
+    draw = random.Random(f"{pattern} lengths")
+    result: list[int] = []
+    for _ in range(batches):
+        match pattern:
+            case "aim":
+                result += [draw.randint(150, 1200) for _ in range(8)]
+            case "short":
+                result += [draw.randint(20, 300) for _ in range(32)]
+            case "long":
+                result += [3744, 1900]
+            case "one":
+                result += [1024]
+            case _:
+                raise ValueError(f"pattern is {pattern!r}; it must be one of {', '.join(PATTERNS)}")
+    return result
+
+
+def useful_flops(sequence_lengths: list[int], num_heads: int, head_dim: int, *, backward: bool) -> float:
+    """4 n^2 H D per sequence forward (two products), 2.5 times that backward (five products)."""
+    forward = 4.0 * num_heads * head_dim * sum(n * n for n in sequence_lengths)
+    return forward * 3.5 if backward else forward

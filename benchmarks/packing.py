@@ -1,0 +1,29 @@
+"""How close are pack and unpack to a plain copy of the same bytes?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.timing import race
+from lsm2_kernels import Packing, pack, unpack
+
+
+@pytest.mark.parametrize("width", [128, 384])
+@pytest.mark.parametrize("direction", ["pack", "unpack"])
+def bench_packing(benchmark, device, direction, width):
+    batch_size, seq_len = (256 if device.type == "cuda" else 16), 3744
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(batch_size, seq_len, width, generator=generator).to(device, torch.bfloat16)
+    packing = Packing.from_mask((torch.rand(batch_size, seq_len, generator=generator) < 0.25).to(device))
+    packed = pack(x, packing)
+    indices, flat = packing.indices, x.view(-1, width)
+
+    if direction == "pack":
+        target = torch.empty_like(packed)
+        peers = {"copy_same_bytes": lambda: target.copy_(packed), "index_select": lambda: flat.index_select(0, indices)}
+        race(benchmark, lambda: pack(x, packing), peers, rounds=15)
+    else:
+        target = torch.empty_like(x)
+        peers = {"copy_same_bytes": lambda: target.copy_(x), "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed)}
+        race(benchmark, lambda: unpack(packed, packing), peers, rounds=15)
