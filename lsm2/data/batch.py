@@ -1,0 +1,149 @@
+"""PackedBatch: the corridor that all data walks through. Only the tokens that are there, with offsets per day; nothing dense, nothing padded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lsm2.config import LSM2Config
+from lsm2.data.masking import day_rng, draw_artificial, keep_at_most, token_observed
+from lsm2.data.tokens import patchify
+from lsm2.errors import InputError
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Visible tokens and query tokens of B days, day after day, token ids ascending within a day (P minutes a token)."""
+
+    visible_patches: torch.Tensor
+    """(T_v, P) float32, normalised; missing minutes are 0."""
+    visible_ids: torch.Tensor
+    """(T_v,) int64 token ids."""
+    cu_visible: torch.Tensor
+    """(B + 1,) int32: day b has the visible tokens cu_visible[b] to cu_visible[b + 1]."""
+    query_ids: torch.Tensor
+    """(T_q,) int64 ids of the tokens to reconstruct."""
+    cu_query: torch.Tensor
+    """(B + 1,) int32, as `cu_visible`."""
+    target_values: torch.Tensor
+    """(T_q, P) float32, normalised; 0 where `target_observed` is False."""
+    target_observed: torch.Tensor
+    """(T_q, P) bool: the minutes that count in the loss: observed, in an observed token that is artificially hidden."""
+    day_ids: tuple[str, ...]
+    """Names of the B days."""
+
+    @property
+    def num_days(self) -> int:
+        """B."""
+        return len(self.day_ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
+        """This batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> PackedBatch:
+        """This batch in page-locked memory, from which copies to a GPU can overlap with work there."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, function) -> PackedBatch:
+        tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "day_ids"}
+        return dataclasses.replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
+
+
+def collate(
+    values: torch.Tensor,
+    config: LSM2Config,
+    seed: int = 0,
+    epoch: int | Sequence[int] = 0,
+    day_ids: Sequence[str] | None = None,
+    artificial: torch.Tensor | None = None,
+) -> PackedBatch:
+    """Pack days `values` (B, C, L) float32 on the CPU, normalised, NaN = missing, into a PackedBatch.
+
+    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for all days, or one per day), and
+    `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those tokens are hidden and, by the `cross` and `joint` decoders,
+    asked for, also where nothing was measured: imputation asks for that. The `full` decoder is asked for every position that is not visible.
+    What lies under missing cells cannot change any bit of the result. Raises InputError for a wrong shape or dtype and for infinite values.
+    """
+    day_names, epochs = _check(values, config, epoch, day_ids, artificial)
+    patch, num_tokens = config.patch_minutes, config.num_tokens
+    minute_observed = ~values.isnan()
+    observed = token_observed(minute_observed, patch, config.masking.token_min_observed)
+    if artificial is None:
+        visible, queries = _draw_masks(observed.numpy(), config, seed, epochs, day_names)
+        targets = queries
+    else:
+        visible, queries, targets = observed & ~artificial, artificial, artificial & observed
+    if config.decoder == "full":
+        queries = ~visible
+
+    patches = patchify(values, patch).reshape(-1, patch)
+    visible_at, query_at = _positions(visible), _positions(queries)
+    target_observed = minute_observed.reshape(-1, patch)[query_at] & targets.reshape(-1)[query_at, None]
+    return PackedBatch(
+        visible_patches=patches[visible_at].nan_to_num(nan=0.0),
+        visible_ids=visible_at % num_tokens,
+        cu_visible=_offsets(visible),
+        query_ids=query_at % num_tokens,
+        cu_query=_offsets(queries),
+        target_values=torch.where(target_observed, patches[query_at], 0.0),
+        target_observed=target_observed,
+        day_ids=day_names,
+    )
+
+
+def _draw_masks(
+    observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_names: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Visible and artificially hidden tokens, (B, N) bool each, after `max_visible` and `max_queries`."""
+    visible, hidden = np.zeros_like(observed), np.zeros_like(observed)
+    for day, (day_epoch, name) in enumerate(zip(epochs, day_names, strict=True)):
+        rng = day_rng(seed, day_epoch, name)
+        artificial = draw_artificial(observed[day], config, rng)
+        visible[day] = keep_at_most(observed[day] & ~artificial, config.masking.max_visible, rng)
+        hidden[day] = keep_at_most(artificial, config.masking.max_queries, rng)
+    return torch.from_numpy(visible), torch.from_numpy(hidden)
+
+
+def _positions(tokens: torch.Tensor) -> torch.Tensor:
+    return tokens.reshape(-1).nonzero().squeeze(1)
+
+
+def _offsets(tokens: torch.Tensor) -> torch.Tensor:
+    offsets = torch.zeros(len(tokens) + 1, dtype=torch.int32)
+    offsets[1:] = tokens.sum(1).cumsum(0)
+    return offsets
+
+
+def _check(
+    values: torch.Tensor, config: LSM2Config, epoch: int | Sequence[int], day_ids: Sequence[str] | None, artificial: torch.Tensor | None
+) -> tuple[tuple[str, ...], Sequence[int]]:
+    """Day names and epochs, one per day; raises InputError for input that cannot be packed."""
+    if not isinstance(values, torch.Tensor) or values.dtype != torch.float32 or values.device.type != "cpu":
+        came = f"a {values.dtype} tensor on {values.device}" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
+        raise InputError(f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a minute is missing")
+    if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_minutes):
+        raise InputError(
+            f"values has shape {tuple(values.shape)}; the configuration expects (days, num_signals = {config.num_signals}, "
+            f"window_minutes = {config.window_minutes}): change the data or those two settings"
+        )
+    days = len(values)
+    day_names = tuple(day_ids) if day_ids is not None else tuple(str(day) for day in range(days))
+    epochs = [epoch] * days if isinstance(epoch, int) else [int(day_epoch) for day_epoch in epoch]
+    if len(day_names) != days or len(epochs) != days:
+        raise InputError(f"day_ids names {len(day_names)} days and epoch {len(epochs)}; values has {days}: give one of each per day")
+    if artificial is not None and (artificial.dtype != torch.bool or tuple(artificial.shape) != (days, config.num_tokens)):
+        raise InputError(
+            f"artificial is {artificial.dtype} of shape {tuple(artificial.shape)}; give torch.bool of shape (days, num_tokens) = "
+            f"({days}, {config.num_tokens}), True where a token is to be hidden"
+        )
+    if (infinite := values.isinf()).any():
+        day, signal, minute = infinite.nonzero()[0].tolist()
+        raise InputError(
+            f"day {day_names[day]!r}, signal {signal}, sample {minute} is infinite, which no sensor measures; use NaN where a minute is missing"
+        )
+    return day_names, epochs

@@ -1,0 +1,85 @@
+"""Which tokens are observed, and which of them pre-training hides: pure functions of what is observed and a random stream.
+
+`observed` (really measured), `artificial` (hidden on purpose) and `visible` (observed and not artificial) are boolean; True means what the name says.
+The three kinds of artificial mask and their ratios are those of AIM (arXiv 2506.05321); that counts are exact and taken over observed tokens is our choice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from lsm2.config import LSM2Config
+from lsm2.data.keyed_rng import keyed_rng, random_choice
+
+BoolArray = TypeVar("BoolArray", np.ndarray, torch.Tensor)
+
+
+def day_rng(seed: int, epoch: int, day_id: str) -> np.random.Generator:
+    """The random stream of one day in one epoch: independent of workers, ranks, batches and the order of days."""
+    return keyed_rng("mask", seed, epoch, day_id)
+
+
+def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -> BoolArray:
+    """True (..., N) where at least this fraction of a token's minutes is `observed` (..., C, L), and at least one; numpy or torch in and out."""
+    # 0.7 * 10 is a hair above 7 in binary; 7 of 10 minutes still satisfy 0.7.
+    needed = max(1, math.ceil(token_min_observed * patch - 1e-9))
+    return observed.reshape(*observed.shape[:-2], -1, patch).sum(-1) >= needed
+
+
+def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Hide exactly round(ratio * observed tokens) of the observed tokens (N,), each choice equally likely -> (N,) bool."""
+    observed_ids = np.flatnonzero(token_observed)
+    artificial = np.zeros_like(token_observed)
+    artificial[random_choice(observed_ids, round(ratio * len(observed_ids)), rng)] = True
+    return artificial
+
+
+def hide_steps(token_observed: np.ndarray, num_signals: int, ratio: float, contiguous: bool, rng: np.random.Generator) -> np.ndarray:
+    """Hide all observed tokens (N,) at exactly round(ratio * steps) of the time steps that have one -> (N,) bool; `contiguous`: neighbours in that list."""
+    grid = token_observed.reshape(num_signals, -1)
+    steps = np.flatnonzero(grid.any(0))
+    count = round(ratio * len(steps))
+    if contiguous:
+        start = int(rng.random() * (len(steps) - count + 1))
+        chosen = steps[start : start + count]
+    else:
+        chosen = random_choice(steps, count, rng)
+    artificial = np.zeros_like(grid)
+    artificial[:, chosen] = grid[:, chosen]
+    return artificial.reshape(-1)
+
+
+def hide_signals(token_observed: np.ndarray, num_signals: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
+    """Hide all observed tokens (N,) of exactly round(ratio * signals) of the signals that have one -> (N,) bool."""
+    grid = token_observed.reshape(num_signals, -1)
+    signals = np.flatnonzero(grid.any(1))
+    chosen = random_choice(signals, round(ratio * len(signals)), rng)
+    artificial = np.zeros_like(grid)
+    artificial[chosen] = grid[chosen]
+    return artificial.reshape(-1)
+
+
+def draw_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
+    """The artificial mask (N,) of one day with observed tokens (N,): one of random tokens, time steps or signals, by their shares in the config."""
+    masking = config.masking
+    shares = np.cumsum([masking.random_share, masking.time_share, masking.signal_share])
+    kind = int(np.searchsorted(shares / shares[-1], rng.random(), side="right"))
+    if kind == 0:
+        return hide_random(token_observed, masking.random_ratio, rng)
+    if kind == 1:
+        return hide_steps(token_observed, config.num_signals, masking.time_ratio, masking.time_slices == "contiguous", rng)
+    return hide_signals(token_observed, config.num_signals, masking.signal_ratio, rng)
+
+
+def keep_at_most(tokens: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
+    """All of the tokens (N,) bool, or a random choice of `count` where there are more."""
+    ids = np.flatnonzero(tokens)
+    if count is None or len(ids) <= count:
+        return tokens
+    kept = np.zeros_like(tokens)
+    kept[random_choice(ids, count, rng)] = True
+    return kept

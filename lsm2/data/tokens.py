@@ -1,0 +1,23 @@
+"""Days as tokens and back. Token id = signal * num_steps + step: channel-major, so patching a contiguous day is a view."""
+
+from __future__ import annotations
+
+import torch
+
+from lsm2.errors import InputError
+
+
+def patchify(values: torch.Tensor, patch: int) -> torch.Tensor:
+    """Cut days `values` (B, C, L) into tokens (B, N, P) of P = `patch` samples of one signal; raises InputError if P does not divide L."""
+    if values.shape[-1] % patch:
+        raise InputError(f"a window of {values.shape[-1]} samples cannot be cut into patches of {patch}; choose a patch that divides it")
+    days, signals, samples = values.shape
+    return values.reshape(days, signals * (samples // patch), patch)
+
+
+def unpatchify(patches: torch.Tensor, num_signals: int) -> torch.Tensor:
+    """The inverse of `patchify`: tokens (B, N, P) to days (B, C, L) with C = `num_signals`; raises InputError if C does not divide N."""
+    days, tokens, patch = patches.shape
+    if tokens % num_signals:
+        raise InputError(f"{tokens} tokens cannot belong to {num_signals} signals with equally many tokens each")
+    return patches.reshape(days, num_signals, tokens // num_signals * patch)
