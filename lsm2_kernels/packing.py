@@ -1,0 +1,117 @@
+"""Which tokens of a padded batch are there, and the moves between (B, N, ...) and the packed (T, ...)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from . import _ops
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """Where the kept tokens of a (B, N) batch lie; made once per batch by `Packing.from_mask` and shared by every layer.
+
+    indices: (T,) int64 into the B * N tokens, ascending; B * N where unused.
+    cu_seqlens: (B + 1,) int32, first row of each sequence among the T, and their end.
+    num_kept: () int64, how many tokens were to be kept: greater than T if a GPU had to drop the surplus over `capacity`.
+    batch_size, seq_len: B and N.
+    """
+
+    indices: Tensor
+    cu_seqlens: Tensor
+    num_kept: Tensor
+    batch_size: int
+    seq_len: int
+
+    @classmethod
+    def from_mask(cls, keep: Tensor, *, capacity: int | None = None) -> "Packing":
+        """Pack the tokens where keep (B, N) bool is True.
+
+        Without `capacity`, T is their number, and a GPU is waited for once to learn it. With it, T is `capacity`, nothing is waited for, and
+        shapes do not depend on values, as CUDA graphs and torch.compile need. More tokens than `capacity` raise ValueError on the CPU
+        (RuntimeError when compiled); on a GPU the surplus is dropped, the last tokens of the batch first, and num_kept tells.
+
+        Raises TypeError where keep is not bool, ValueError where it is not (B, N).
+        """
+        if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
+            raise TypeError(f"keep is {keep.dtype if isinstance(keep, Tensor) else type(keep).__name__}; it must be a torch.bool tensor")
+        if keep.ndim != 2:
+            raise ValueError(f"keep has shape {tuple(keep.shape)}; it must be (B, N)")
+        if keep.numel() >= 2**31:
+            raise ValueError(f"keep has {keep.numel()} tokens; cu_seqlens is int32, so there must be fewer than 2**31")
+        counts = keep.sum(1)
+        num_kept = counts.sum()
+        if capacity is None:
+            indices = keep.flatten().nonzero().squeeze(1)
+        else:
+            _check_capacity(capacity, num_kept)
+            # The t-th kept token is where the running count reaches t + 1: B * N, past the end, where it never does.
+            running_count = keep.flatten().cumsum(0)
+            indices = torch.searchsorted(running_count, torch.arange(1, capacity + 1, device=keep.device))
+        ends = counts.cumsum(0).clamp(max=indices.shape[0]).to(torch.int32)
+        cu_seqlens = torch.nn.functional.pad(ends, (1, 0))
+        return cls(indices, cu_seqlens, num_kept, keep.shape[0], keep.shape[1])
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Packing":
+        """The same packing on another device."""
+        indices, cu_seqlens, num_kept = (x.to(device, non_blocking=non_blocking) for x in (self.indices, self.cu_seqlens, self.num_kept))
+        return replace(self, indices=indices, cu_seqlens=cu_seqlens, num_kept=num_kept)
+
+    def pin_memory(self) -> "Packing":
+        """The same packing in page-locked memory, for copies to a GPU that do not block."""
+        return replace(
+            self, indices=self.indices.pin_memory(), cu_seqlens=self.cu_seqlens.pin_memory(), num_kept=self.num_kept.pin_memory()
+        )
+
+
+_pytree.register_pytree_node(
+    Packing,
+    lambda packing: ([packing.indices, packing.cu_seqlens, packing.num_kept], (packing.batch_size, packing.seq_len)),
+    lambda tensors, sizes: Packing(*tensors, *sizes),
+    serialized_type_name="lsm2_kernels.Packing",
+)
+
+
+def pack(x: Tensor, packing: Packing) -> Tensor:
+    """Kept rows of x (B, N, ...) -> (T, ...); rows for unused capacity are 0. Raises ValueError where x does not match the packing."""
+    if x.shape[:2] != (packing.batch_size, packing.seq_len):
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, N, ...) = ({packing.batch_size}, {packing.seq_len}, ...)")
+    _check_device(x, packing)
+    return _ops.pack(x.flatten(0, 1), packing.indices)
+
+
+def unpack(x: Tensor, packing: Packing, *, fill: Tensor | None = None) -> Tensor:
+    """Rows of x (T, ...) back in their places -> (B, N, ...); tokens that were not kept are 0, or `fill` (...) such as a mask token.
+
+    `fill` is cast to x's dtype and is differentiable. Raises ValueError where x or fill does not match.
+    """
+    num_rows = packing.indices.shape[0]
+    if x.ndim == 0 or x.shape[0] != num_rows:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (T, ...) with the packing's T = {num_rows}")
+    _check_device(x, packing)
+    if fill is not None:
+        if fill.shape != x.shape[1:]:
+            raise ValueError(f"fill has shape {tuple(fill.shape)}; it must be that of one row of x, {tuple(x.shape[1:])}")
+        if fill.device != x.device:
+            raise ValueError(f"fill is on {fill.device}; it must be on x's device, {x.device}")
+        fill = fill.to(x.dtype)
+    rows = _ops.unpack(x, packing.indices, fill, packing.batch_size * packing.seq_len)
+    return rows.unflatten(0, (packing.batch_size, packing.seq_len))
+
+
+def _check_capacity(capacity: int, num_kept: Tensor) -> None:
+    if capacity < 0:
+        raise ValueError(f"capacity is {capacity}; it must not be negative")
+    if num_kept.device.type != "cpu":
+        return
+    if torch.compiler.is_compiling():
+        torch._assert_async(num_kept <= capacity, "capacity is smaller than the number of tokens to keep")
+    elif num_kept > capacity:
+        raise ValueError(f"capacity is {capacity}; {int(num_kept)} tokens are to be kept, so it must be at least that")
+
+
+def _check_device(x: Tensor, packing: Packing) -> None:
+    if x.device != packing.indices.device:
+        raise ValueError(f"x is on {x.device} and the packing on {packing.indices.device}; move one: packing.to(x.device)")

@@ -1,0 +1,119 @@
+"""Plain-PyTorch version of every op: it says what is right, and serves devices without compiled kernels.
+
+float32, bfloat16 and float16 are computed in float32; float64 stays float64. One sequence is computed at a time, so its bits
+depend on nothing else in the batch. The backward is written out by formula: behind the dispatcher there is no autograd.
+"""
+
+import torch
+from torch import Tensor
+
+
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention within each sequence: q (T_q, H, D), k and v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q)."""
+    total, num_heads, head_dim = q.shape
+    num_kv_heads = k.shape[1]
+    out = q.new_zeros(q.shape)
+    lse = q.new_full((num_heads, total), -torch.inf, dtype=_compute_dtype(q))
+    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, total, k.shape[0]):
+        query, key, value = _by_kv_head(q[rows_q], num_kv_heads), _by_kv_head(k[rows_k], num_kv_heads), _by_kv_head(v[rows_k], num_kv_heads)
+        scores = scale * (query @ key.mT)
+        lse[:, rows_q] = scores.logsumexp(-1).view(num_heads, -1)
+        out[rows_q] = _by_row(scores.softmax(-1) @ value, num_heads, head_dim).to(out.dtype)
+    return out, lse
+
+
+def varlen_attention_backward(
+    grad_out: Tensor,
+    grad_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients dq (T_q, H, D), dk and dv (T_k, H_kv, D) of varlen_attention's two results.
+
+    `out` and `lse` are there for kernels that save work with them; here the softmax is computed again, with one rounding fewer.
+    """
+    total, num_heads, head_dim = q.shape
+    num_kv_heads = k.shape[1]
+    dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
+    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, total, k.shape[0]):
+        query, key, value = _by_kv_head(q[rows_q], num_kv_heads), _by_kv_head(k[rows_k], num_kv_heads), _by_kv_head(v[rows_k], num_kv_heads)
+        grad = _by_kv_head(grad_out[rows_q], num_kv_heads)
+        probability = (scale * (query @ key.mT)).softmax(-1)
+        grad_probability = grad @ value.mT
+        delta = (probability * grad_probability).sum(-1, keepdim=True)
+        if grad_lse is not None:
+            delta = delta - grad_lse[:, rows_q].to(delta.dtype).reshape(delta.shape)
+        grad_scores = scale * probability * (grad_probability - delta)
+        dq[rows_q] = _by_row(grad_scores @ key, num_heads, head_dim).to(dq.dtype)
+        dk[rows_k] = _by_row(grad_scores.mT @ query, num_kv_heads, head_dim).to(dk.dtype)
+        dv[rows_k] = _by_row(probability.mT @ grad, num_kv_heads, head_dim).to(dv.dtype)
+    return dq, dk, dv
+
+
+def varlen_attention_qkvpacked(qkv: Tensor, cu_seqlens: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Self-attention within each sequence of qkv (T, 3, H, D) -> out (T, H, D), lse (H, T)."""
+    return varlen_attention(*qkv.unbind(1), cu_seqlens, cu_seqlens, scale)
+
+
+def varlen_attention_qkvpacked_backward(
+    grad_out: Tensor, grad_lse: Tensor | None, qkv: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, scale: float
+) -> Tensor:
+    """Gradient (T, 3, H, D) of varlen_attention_qkvpacked's two results."""
+    grads = varlen_attention_backward(grad_out, grad_lse, *qkv.unbind(1), out, lse, cu_seqlens, cu_seqlens, scale)
+    return torch.stack(grads, dim=1)
+
+
+def pack(x: Tensor, indices: Tensor) -> Tensor:
+    """Rows of x (R, ...) named by indices (T,) -> (T, ...); an index outside [0, R) gives a row of zeros."""
+    packed = x.new_zeros(indices.shape[0], *x.shape[1:])
+    inside = (indices >= 0) & (indices < x.shape[0])
+    packed[inside] = x[indices[inside]]
+    return packed
+
+
+def unpack(x: Tensor, indices: Tensor, fill: Tensor | None, num_rows: int) -> Tensor:
+    """Rows of x (T, ...) put at indices (T,) -> (num_rows, ...); the other rows are `fill` or zeros, indices outside are ignored."""
+    shape = (num_rows, *x.shape[1:])
+    unpacked = x.new_zeros(shape) if fill is None else fill.expand(shape).clone()
+    inside = (indices >= 0) & (indices < num_rows)
+    unpacked[indices[inside]] = x[inside]
+    return unpacked
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _sequences(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k: int) -> list[tuple[slice, slice]]:
+    bounds_q, bounds_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+    for bounds, total in ((bounds_q, total_q), (bounds_k, total_k)):
+        if bounds[0] != 0 or bounds != sorted(bounds) or bounds[-1] > total:
+            raise RuntimeError(f"cu_seqlens must start at 0, never decrease and end at or before {total} rows; got {bounds}")
+    rows_q = [slice(start, stop) for start, stop in zip(bounds_q, bounds_q[1:], strict=False)]
+    rows_k = [slice(start, stop) for start, stop in zip(bounds_k, bounds_k[1:], strict=False)]
+    return list(zip(rows_q, rows_k, strict=True))
+
+
+def _by_kv_head(rows: Tensor, num_kv_heads: int) -> Tensor:
+    """(L, H, D) -> (H_kv, H / H_kv * L, D): the query heads that share a key head stand below one another.
+
+    Always a fresh tensor: matrix products may round differently for memory that is aligned differently.
+    """
+    length, num_heads, head_dim = rows.shape
+    by_head = torch.empty(num_heads, length, head_dim, dtype=_compute_dtype(rows), device=rows.device)
+    by_head.copy_(rows.transpose(0, 1))
+    return by_head.view(num_kv_heads, -1, head_dim) if length else by_head.view(num_kv_heads, 0, head_dim)
+
+
+def _by_row(by_kv_head: Tensor, num_heads: int, head_dim: int) -> Tensor:
+    """Undo _by_kv_head: (H_kv, H / H_kv * L, D) -> (L, H, D)."""
+    length = by_kv_head.shape[0] * by_kv_head.shape[1] // num_heads
+    return by_kv_head.reshape(num_heads, length, head_dim).transpose(0, 1)
