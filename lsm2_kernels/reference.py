@@ -12,15 +12,14 @@ def varlen_attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention within each sequence: q (T_q, H, D), k and v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q)."""
-    total, num_heads, head_dim = q.shape
     num_kv_heads = k.shape[1]
     out = q.new_zeros(q.shape)
-    lse = q.new_full((num_heads, total), -torch.inf, dtype=_compute_dtype(q))
-    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, total, k.shape[0]):
-        query, key, value = _by_kv_head(q[rows_q], num_kv_heads), _by_kv_head(k[rows_k], num_kv_heads), _by_kv_head(v[rows_k], num_kv_heads)
+    lse = q.new_full((q.shape[1], q.shape[0]), -torch.inf, dtype=_compute_dtype(q))
+    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0]):
+        query, key, value = (_by_head(x, num_kv_heads) for x in (q[rows_q], k[rows_k], v[rows_k]))
         scores = scale * (query @ key.mT)
-        lse[:, rows_q] = scores.logsumexp(-1).view(num_heads, -1)
-        out[rows_q] = _by_row(scores.softmax(-1) @ value, num_heads, head_dim).to(out.dtype)
+        lse[:, rows_q] = scores.logsumexp(-1).flatten(0, 1)
+        out[rows_q] = _by_row(scores.softmax(-1) @ value, out.dtype)
     return out, lse
 
 
@@ -40,21 +39,19 @@ def varlen_attention_backward(
 
     `out` and `lse` are there for kernels that save work with them; here the softmax is computed again, with one rounding fewer.
     """
-    total, num_heads, head_dim = q.shape
     num_kv_heads = k.shape[1]
     dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
-    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, total, k.shape[0]):
-        query, key, value = _by_kv_head(q[rows_q], num_kv_heads), _by_kv_head(k[rows_k], num_kv_heads), _by_kv_head(v[rows_k], num_kv_heads)
-        grad = _by_kv_head(grad_out[rows_q], num_kv_heads)
+    for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0]):
+        query, key, value, grad = (_by_head(x, num_kv_heads) for x in (q[rows_q], k[rows_k], v[rows_k], grad_out[rows_q]))
         probability = (scale * (query @ key.mT)).softmax(-1)
         grad_probability = grad @ value.mT
         delta = (probability * grad_probability).sum(-1, keepdim=True)
         if grad_lse is not None:
             delta = delta - grad_lse[:, rows_q].to(delta.dtype).reshape(delta.shape)
         grad_scores = scale * probability * (grad_probability - delta)
-        dq[rows_q] = _by_row(grad_scores @ key, num_heads, head_dim).to(dq.dtype)
-        dk[rows_k] = _by_row(grad_scores.mT @ query, num_kv_heads, head_dim).to(dk.dtype)
-        dv[rows_k] = _by_row(probability.mT @ grad, num_kv_heads, head_dim).to(dv.dtype)
+        dq[rows_q] = _by_row(grad_scores @ key, dq.dtype)
+        dk[rows_k] = _by_row((grad_scores.mT @ query).sum(1, keepdim=True), dk.dtype)
+        dv[rows_k] = _by_row((probability.mT @ grad).sum(1, keepdim=True), dv.dtype)
     return dq, dk, dv
 
 
@@ -102,18 +99,16 @@ def _sequences(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k
     return list(zip(rows_q, rows_k, strict=True))
 
 
-def _by_kv_head(rows: Tensor, num_kv_heads: int) -> Tensor:
-    """(L, H, D) -> (H_kv, H / H_kv * L, D): the query heads that share a key head stand below one another.
+def _by_head(rows: Tensor, num_kv_heads: int) -> Tensor:
+    """(L, H, D) -> (H_kv, H / H_kv, L, D) in the dtype to compute in.
 
     Always a fresh tensor: matrix products may round differently for memory that is aligned differently.
     """
     length, num_heads, head_dim = rows.shape
-    by_head = torch.empty(num_heads, length, head_dim, dtype=_compute_dtype(rows), device=rows.device)
-    by_head.copy_(rows.transpose(0, 1))
-    return by_head.view(num_kv_heads, -1, head_dim) if length else by_head.view(num_kv_heads, 0, head_dim)
+    by_head = rows.new_empty(num_heads, length, head_dim, dtype=_compute_dtype(rows))
+    return by_head.copy_(rows.transpose(0, 1)).view(num_kv_heads, num_heads // num_kv_heads, length, head_dim)
 
 
-def _by_row(by_kv_head: Tensor, num_heads: int, head_dim: int) -> Tensor:
-    """Undo _by_kv_head: (H_kv, H / H_kv * L, D) -> (L, H, D)."""
-    length = by_kv_head.shape[0] * by_kv_head.shape[1] // num_heads
-    return by_kv_head.reshape(num_heads, length, head_dim).transpose(0, 1)
+def _by_row(by_head: Tensor, dtype: torch.dtype) -> Tensor:
+    """Undo _by_head: (H_kv, H / H_kv, L, D) -> (L, H, D)."""
+    return by_head.flatten(0, 1).transpose(0, 1).to(dtype)

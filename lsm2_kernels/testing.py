@@ -139,27 +139,34 @@ def assert_accurate(name: str, actual: Tensor, plain: Tensor, exact: Tensor, flo
     )
 
 
-def gradient_floors(inputs: AttentionInputs, rows_q: slice, rows_k: slice) -> tuple[float, float]:
-    """What float32 arithmetic may leave of a dq and a dk that are exactly 0, as with a single key."""
-    q, k, v, grad = (x.detach().abs().double() for x in (inputs.q[rows_q], inputs.k[rows_k], inputs.v[rows_k], inputs.grad_out[rows_q]))
-    if q.numel() == 0 or k.numel() == 0:
-        return 0.0, 0.0
-    common = 4 * torch.finfo(torch.float32).eps * math.sqrt(q.shape[-1]) * inputs.scale * grad.max().item() * v.max().item()
-    return common * k.max().item(), common * q.max().item() * math.sqrt(q.shape[0] * q.shape[1] / k.shape[1])
-
-
 def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults) -> None:
-    """The accuracy rule for each result, sequence by sequence, as a short one's larger values would hide errors in a long one."""
+    """The accuracy rule for every result, apart for sequences of different size: a short one's larger values would hide a long one's errors.
+
+    A D-term float32 sum leaves something of an lse, dq or dk that is exactly 0 (dq and dk are with a single key): `floor` is how much.
+    """
     plain, exact = sdpa_per_sequence(inputs), exact_attention(inputs)
-    for i, (rows_q, rows_k) in enumerate(inputs.sequences()):
-        dq_floor, dk_floor = gradient_floors(inputs, rows_q, rows_k)
-        where = f"of sequence {i} with {rows_q.stop - rows_q.start} queries and {rows_k.stop - rows_k.start} keys"
-        assert_accurate(f"out {where}", actual.out[rows_q], plain.out[rows_q], exact.out[rows_q])
-        assert_accurate(f"lse {where}", actual.lse[:, rows_q], plain.lse[:, rows_q], exact.lse[:, rows_q])
-        assert_accurate(f"dq {where}", actual.dq[rows_q], plain.dq[rows_q], exact.dq[rows_q], dq_floor)
-        assert_accurate(f"dk {where}", actual.dk[rows_k], plain.dk[rows_k], exact.dk[rows_k], dk_floor)
-        assert_accurate(f"dv {where}", actual.dv[rows_k], plain.dv[rows_k], exact.dv[rows_k])
+    by_size: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
+    for rows_q, rows_k in inputs.sequences():
+        size = (rows_q.stop - rows_q.start).bit_length(), (rows_k.stop - rows_k.start).bit_length()
+        by_size.setdefault(size, []).append((rows_q, rows_k))
+    for (size_q, size_k), sequences in by_size.items():
+        rows_q, rows_k = (torch.cat([torch.arange(rows.start, rows.stop) for rows in side]) for side in zip(*sequences, strict=True))
+        of_q, of_k = rows_q.to(inputs.q.device), rows_k.to(inputs.q.device)
+        q, k, v, grad = (_largest(x) for x in (inputs.q[of_q], inputs.k[of_k], inputs.v[of_k], inputs.grad_out[of_q]))
+        unit = 4 * torch.finfo(torch.float32).eps * math.sqrt(inputs.q.shape[2]) * inputs.scale
+        length_q = max(rows.stop - rows.start for rows, _ in sequences)
+        dk_terms = math.sqrt(length_q * inputs.q.shape[1] / inputs.k.shape[1])
+        floors = {"lse": unit * q * k, "dq": unit * grad * v * k, "dk": unit * grad * v * q * dk_terms}
+        for name in ("out", "lse", "dq", "dk", "dv"):
+            rows, dim = (rows_k if name in ("dk", "dv") else rows_q), (1 if name == "lse" else 0)
+            three = (getattr(x, name) for x in (actual, plain, exact))
+            label = f"{name} of the {len(sequences)} sequences of under 2**{size_q} queries and 2**{size_k} keys"
+            assert_accurate(label, *(x.index_select(dim, rows.to(x.device)) for x in three), floor=floors.get(name, 0.0))
     end_q, end_k = int(inputs.cu_seqlens_q[-1]), int(inputs.cu_seqlens_k[-1])
     for name, tail in (("out", actual.out[end_q:]), ("dq", actual.dq[end_q:]), ("dk", actual.dk[end_k:]), ("dv", actual.dv[end_k:])):
         assert not tail.any(), f"{name} is not 0 past the last sequence"
     assert (actual.lse[:, end_q:] == -torch.inf).all(), "lse is not -inf past the last sequence"
+
+
+def _largest(x: Tensor) -> float:
+    return x.detach().abs().max().item() if x.numel() else 0.0
