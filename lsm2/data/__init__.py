@@ -3,5 +3,7 @@
 from lsm2.data.batch import PackedBatch, collate
 from lsm2.data.normalize import Normalization
 from lsm2.data.signals import LSM2_SIGNALS, Signal
+from lsm2.data.store import DayStore
+from lsm2.data.store_layout import Day
 
-__all__ = ["LSM2_SIGNALS", "Normalization", "PackedBatch", "Signal", "collate"]
+__all__ = ["LSM2_SIGNALS", "Day", "DayStore", "Normalization", "PackedBatch", "Signal", "collate"]

@@ -1,0 +1,1 @@
+"""Readers of files from elsewhere; each one writes a DayStore."""
