@@ -72,7 +72,7 @@ def _load_cpu_library() -> tuple[Path | None, str]:
     return None, f"{LIBRARY_NAME} is not installed"
 
 
-cpu_library, _why_no_cpu_library = _load_cpu_library()
+cpu_library, why_no_cpu_library = _load_cpu_library()
 
 
 def instruction_set() -> str | None:
@@ -84,7 +84,7 @@ def instruction_set() -> str | None:
 def _warn_of_reference(device_type: str) -> None:
     reason = f"no kernel is made for {device_type} tensors"
     if device_type == "cpu":
-        reason = f"{_why_no_cpu_library}: for the compiled kernels run `pip install lsm2-kernels` on a machine with a C++ compiler"
+        reason = f"{why_no_cpu_library}: for the compiled kernels run `pip install lsm2-kernels` on a machine with a C++ compiler"
     warnings.warn(f"lsm2_kernels: the slow plain-PyTorch reference serves {device_type} tensors, as {reason}", RuntimeWarning, stacklevel=3)
 
 
