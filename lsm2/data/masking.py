@@ -7,7 +7,7 @@ The three kinds of artificial mask and their ratios are those of AIM (arXiv 2506
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -
     """True (..., N) where at least this fraction of a token's minutes is `observed` (..., C, L), and at least one; numpy or torch in and out."""
     # 0.7 * 10 is a hair above 7 in binary; 7 of 10 minutes still satisfy 0.7.
     needed = max(1, math.ceil(token_min_observed * patch - 1e-9))
-    return observed.reshape(*observed.shape[:-2], -1, patch).sum(-1) >= needed
+    return cast(BoolArray, observed.reshape(*observed.shape[:-2], -1, patch).sum(-1) >= needed)
 
 
 def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
