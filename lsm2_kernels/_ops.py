@@ -18,6 +18,7 @@ from torch import Tensor
 
 from . import reference
 
+PACKAGE = "lsm2_kernels"
 LIBRARY_NAME = "lsm2_kernels_cpu.so"
 INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16")  # by the number that torch.ops.lsm2_kernels._cpu_level speaks
 
@@ -35,7 +36,7 @@ SCHEMAS = {
     "unpack": "(Tensor x, Tensor indices, Tensor? fill, SymInt num_rows) -> Tensor",
 }
 
-_library = torch.library.Library("lsm2_kernels", "DEF")
+_library = torch.library.Library(PACKAGE, "DEF")
 for _name, _schema in SCHEMAS.items():
     _library.define(_name + _schema, tags=(torch.Tag.pt2_compliant_tag,))
 
@@ -53,7 +54,7 @@ unpack = torch.ops.lsm2_kernels.unpack.default
 def _library_candidates() -> Iterator[Path]:
     # An editable install keeps the library apart from the sources, on the package's search path. Python started inside a clone
     # imports the clone's sources, while the library lies with the installed distribution.
-    yield from (Path(folder) / LIBRARY_NAME for folder in sys.modules[__package__].__path__)
+    yield from (Path(folder) / LIBRARY_NAME for folder in sys.modules[PACKAGE].__path__)
     try:
         installed = importlib.metadata.files("lsm2-kernels") or ()
     except importlib.metadata.PackageNotFoundError:
@@ -103,7 +104,7 @@ def _triton_kernel(name: str) -> Callable[..., Any]:
     @functools.cache
     def launcher() -> Callable[..., Any]:
         try:
-            launch = importlib.import_module("lsm2_kernels.triton.launch")
+            launch = importlib.import_module(f"{PACKAGE}.triton.launch")
         except ModuleNotFoundError as error:
             raise RuntimeError(f"lsm2_kernels needs Triton for tensors on a GPU: pip install triton ({error})") from error
         return getattr(launch, name)
@@ -127,7 +128,9 @@ def _attention_shapes(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_
     return q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
 
 
-def _attention_backward_shapes(grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def _attention_backward_shapes(
+    grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
@@ -156,7 +159,7 @@ for _name, _shapes in {
     "pack": _pack_shape,
     "unpack": _unpack_shape,
 }.items():
-    torch.library.register_fake(f"lsm2_kernels::{_name}", _shapes, lib=_library)
+    torch.library.register_fake(f"{PACKAGE}::{_name}", _shapes, lib=_library)
 
 
 # Derivatives
@@ -223,4 +226,4 @@ for _name, _derivative, _save in (
     ("pack", _pack_derivative, _save_for_pack_backward),
     ("unpack", _unpack_derivative, _save_for_unpack_backward),
 ):
-    torch.library.register_autograd(f"lsm2_kernels::{_name}", _derivative, setup_context=_save, lib=_library)
+    torch.library.register_autograd(f"{PACKAGE}::{_name}", _derivative, setup_context=_save, lib=_library)

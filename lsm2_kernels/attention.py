@@ -1,6 +1,6 @@
 """Attention over packed sequences: what users call. Arguments are checked and cast here; the ops compute.
 
-Shape legend: T packed tokens, N sequences (in masked_attention: tokens per sequence), B batch, H heads, H_kv key and value heads, D head dim.
+Shape legend: T packed tokens, N sequences (in masked_attention: tokens per sequence), B batch, H heads, H_kv heads of k and v, D head dim.
 """
 
 from typing import Literal, overload
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from . import _ops
+from ._checks import check_device, check_tensors
 from .packing import Packing
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -40,7 +41,14 @@ def varlen_attention(
 ) -> Tensor: ...
 @overload
 def varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor | None = None, *, scale: float | None = None, return_lse: bool
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens_q: Tensor,
+    cu_seqlens_k: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    return_lse: bool,
 ) -> tuple[Tensor, Tensor]: ...
 def varlen_attention(
     q: Tensor,
@@ -55,9 +63,9 @@ def varlen_attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Softmax attention of each packed sequence's queries to the same sequence's keys (FlashAttention-2, Dao 2023).
 
-    q is (T_q, H, D); k and v are (T_k, H_kv, D) with H a multiple of H_kv; all float32, bfloat16 or float16, with D a multiple of 8 up to 256
-    and a contiguous last dimension. cu_seqlens_q and cu_seqlens_k (by default the same) are (N + 1,) int32 or int64 on q's device: sequence i
-    is rows cu_seqlens[i] to cu_seqlens[i + 1]. `scale` multiplies the scores, by default D**-0.5.
+    q is (T_q, H, D); k and v are (T_k, H_kv, D) with H a multiple of H_kv; all float32, bfloat16 or float16, D a multiple of 8 up to 256,
+    and the last dimension contiguous. cu_seqlens_q and cu_seqlens_k (by default the same) are (N + 1,) int32 or int64 on q's device:
+    sequence i is rows cu_seqlens[i] to cu_seqlens[i + 1]. `scale` multiplies the scores, by default D**-0.5.
 
     Returns out (T_q, H, D) in q's dtype and, with return_lse, lse (H, T_q): the natural log of the sum of exponentiated scores, float32;
     both are differentiable. Queries without keys, and rows at or past cu_seqlens[-1], get out 0, lse -inf and gradient 0. Under autocast
@@ -66,16 +74,16 @@ def varlen_attention(
     Raises ValueError for wrong shapes, devices or cu_seqlens, and TypeError for wrong dtypes or arguments that are not offered.
     """
     _refuse("varlen_attention", unsupported)
-    _check_tensors(q=q, k=k, v=v)
+    check_tensors(q=q, k=k, v=v)
     q, k, v = _autocast(q, k, v)
     _check_qkv(q, k, v, "(T, heads, D)")
     if cu_seqlens_k is None:
         if k.shape[0] != q.shape[0]:
             raise ValueError(f"k has {k.shape[0]} rows and q has {q.shape[0]}: without cu_seqlens_k they must be as many")
-        cu_seqlens_q = cu_seqlens_k = _checked_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q)
+        cu_seqlens_q = cu_seqlens_k = _checked_cu_seqlens("cu_seqlens_q", cu_seqlens_q, "q", q)
     else:
-        cu_seqlens_q = _checked_cu_seqlens("cu_seqlens_q", cu_seqlens_q, q)
-        cu_seqlens_k = _checked_cu_seqlens("cu_seqlens_k", cu_seqlens_k, k)
+        cu_seqlens_q = _checked_cu_seqlens("cu_seqlens_q", cu_seqlens_q, "q", q)
+        cu_seqlens_k = _checked_cu_seqlens("cu_seqlens_k", cu_seqlens_k, "k", k)
         if cu_seqlens_k.shape != cu_seqlens_q.shape:
             raise ValueError(
                 f"cu_seqlens_k has {cu_seqlens_k.shape[0]} entries and cu_seqlens_q {cu_seqlens_q.shape[0]}: both must have one more"
@@ -103,12 +111,12 @@ def varlen_attention_qkvpacked(
     The gradient is one tensor (T, 3, H, D), ready for that product's backward. Everything else is as in varlen_attention.
     """
     _refuse("varlen_attention_qkvpacked", unsupported)
-    _check_tensors(qkv=qkv)
+    check_tensors(qkv=qkv)
     (qkv,) = _autocast(qkv)
     if qkv.ndim != 4 or qkv.shape[1] != 3:
         raise ValueError(f"qkv has shape {tuple(qkv.shape)}; it must be (T, 3, H, D)")
     _check_layout("qkv", qkv)
-    cu_seqlens = _checked_cu_seqlens("cu_seqlens", cu_seqlens, qkv)
+    cu_seqlens = _checked_cu_seqlens("cu_seqlens", cu_seqlens, "qkv", qkv)
     out, lse = _ops.varlen_attention_qkvpacked(qkv, cu_seqlens, _checked_scale(scale, qkv))
     return (out, lse) if return_lse else out
 
@@ -121,7 +129,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, *, scale: fl
     Dtypes, `scale`, autocast and errors are as in varlen_attention. No host sync.
     """
     _refuse("masked_attention", unsupported)
-    _check_tensors(q=q, k=k, v=v)
+    check_tensors(q=q, k=k, v=v, keep=keep)
     q, k, v = _autocast(q, k, v)
     _check_qkv(q, k, v, "(B, heads, N, D)")
     if k.shape[0] != q.shape[0] or k.shape[2] != q.shape[2]:
@@ -129,7 +137,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, *, scale: fl
     batch_size, num_heads, seq_len, head_dim = q.shape
     if keep.shape != (batch_size, seq_len):
         raise ValueError(f"keep has shape {tuple(keep.shape)}; it must be (B, N) = ({batch_size}, {seq_len})")
-    _check_device("keep", keep, q)
+    check_device("keep", keep, "q", q.device)
     packing = Packing.from_mask(keep, capacity=batch_size * seq_len)
     packed = [_pack_heads(x, packing) for x in (q, k, v)]
     out, _ = _ops.varlen_attention(*packed, packing.cu_seqlens, packing.cu_seqlens, _checked_scale(scale, q))
@@ -139,7 +147,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, *, scale: fl
 
 def _pack_heads(x: Tensor, packing: Packing) -> Tensor:
     """(B, H, N, D) -> (T, H, D)."""
-    batch_size, num_heads, seq_len, head_dim = x.shape
+    _, num_heads, seq_len, head_dim = x.shape
     if x.stride(0) == seq_len * x.stride(2):  # tokens lie one stride apart through the whole batch, as after a projection
         return _ops.pack(x.transpose(1, 2).flatten(0, 1), packing.indices)
     # Heads lie between sequence and token: each (token, head) is a row of its own, so that only kept ones are copied.
@@ -153,12 +161,6 @@ def _refuse(function: str, unsupported: dict[str, object]) -> None:
     for name in unsupported:
         remedy = next((remedy for part, remedy in _REMEDIES.items() if part in name), "it is not an argument of this function")
         raise TypeError(f"{function}() got {name!r}: {remedy}")
-
-
-def _check_tensors(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}; it must be a torch.Tensor")
 
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -175,14 +177,14 @@ def _check_qkv(q: Tensor, k: Tensor, v: Tensor, layout: str) -> None:
         if x.ndim != ndim:
             raise ValueError(f"{name} has shape {tuple(x.shape)}; it must be {layout}")
         _check_layout(name, x)
-        _check_device(name, x, q)
+        check_device(name, x, "q", q.device)
         if x.dtype != q.dtype:
             raise TypeError(f"{name} is {x.dtype} and q is {q.dtype}; they must be the same")
     if v.shape != k.shape:
         raise ValueError(f"v has shape {tuple(v.shape)}; it must be k's, {tuple(k.shape)}")
     if k.shape[-1] != q.shape[-1]:
         raise ValueError(f"k has head dim {k.shape[-1]}; it must be q's, {q.shape[-1]}")
-    num_heads, num_kv_heads = q.shape[ndim - 2 if ndim == 3 else 1], k.shape[ndim - 2 if ndim == 3 else 1]
+    num_heads, num_kv_heads = q.shape[1], k.shape[1]
     if num_kv_heads == 0 or num_heads % num_kv_heads != 0:
         raise ValueError(f"k and v have {num_kv_heads} heads; q's {num_heads} must be a multiple of that")
 
@@ -192,24 +194,19 @@ def _check_layout(name: str, x: Tensor) -> None:
         raise TypeError(f"{name} is {x.dtype}; it must be one of {', '.join(map(str, DTYPES))}")
     head_dim = x.shape[-1]
     if head_dim % 8 != 0 or not 8 <= head_dim <= MAX_HEAD_DIM:
-        raise ValueError(f"{name} has head dim {head_dim}; it must be a multiple of 8 from 8 to {MAX_HEAD_DIM}: pad with zeros and give scale")
+        raise ValueError(f"{name} has head dim {head_dim}; it must be a multiple of 8 from 8 to {MAX_HEAD_DIM}: pad with zeros, give scale")
     if x.stride(-1) != 1:
         raise ValueError(f"{name} has stride {x.stride(-1)} in its last dimension; it must be 1: call {name}.contiguous()")
 
 
-def _check_device(name: str, x: Tensor, q: Tensor) -> None:
-    if x.device != q.device:
-        raise ValueError(f"{name} is on {x.device}; it must be on q's device, {q.device}")
-
-
-def _checked_cu_seqlens(name: str, cu_seqlens: Tensor, rows: Tensor) -> Tensor:
+def _checked_cu_seqlens(name: str, cu_seqlens: Tensor, rows_name: str, rows: Tensor) -> Tensor:
     """cu_seqlens, contiguous, once it is known to be the offsets of sequences in `rows`."""
-    _check_tensors(**{name: cu_seqlens})
+    check_tensors(**{name: cu_seqlens})
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"{name} is {cu_seqlens.dtype}; it must be torch.int32 or torch.int64")
     if cu_seqlens.ndim != 1 or cu_seqlens.shape[0] == 0:
         raise ValueError(f"{name} has shape {tuple(cu_seqlens.shape)}; it must be (N + 1,) for N sequences")
-    _check_device(name, cu_seqlens, rows)
+    check_device(name, cu_seqlens, rows_name, rows.device)
     # Only where reading the values is free: not on a GPU, which would have to be waited for, and not while tracing.
     if cu_seqlens.device.type == "cpu" and not torch.compiler.is_compiling() and type(cu_seqlens) is Tensor:
         offsets = cu_seqlens.numpy()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from . import _ops
+from ._checks import check_device, check_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +30,15 @@ class Packing:
     def from_mask(cls, keep: Tensor, *, capacity: int | None = None) -> "Packing":
         """Pack the tokens where keep (B, N) bool is True.
 
-        Without `capacity`, T is their number, and a GPU is waited for once to learn it. With it, T is `capacity`, nothing is waited for, and
-        shapes do not depend on values, as CUDA graphs and torch.compile need. More tokens than `capacity` raise ValueError on the CPU
-        (RuntimeError when compiled); on a GPU the surplus is dropped, the last tokens of the batch first, and num_kept tells.
+        Without `capacity`, T is their number, and a GPU is waited for once to learn it. With it, T is `capacity`, nothing is waited for,
+        and shapes do not depend on values, as CUDA graphs need. More tokens than `capacity` raise ValueError on the CPU (RuntimeError when
+        compiled); on a GPU the surplus is dropped, the last tokens of the batch first, and num_kept tells.
 
         Raises TypeError where keep is not bool, ValueError where it is not (B, N).
         """
-        if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
-            raise TypeError(f"keep is {keep.dtype if isinstance(keep, Tensor) else type(keep).__name__}; it must be a torch.bool tensor")
+        check_tensors(keep=keep)
+        if keep.dtype != torch.bool:
+            raise TypeError(f"keep is {keep.dtype}; it must be torch.bool, True where a token is kept")
         if keep.ndim != 2:
             raise ValueError(f"keep has shape {tuple(keep.shape)}; it must be (B, N)")
         if keep.numel() >= 2**31:
@@ -76,9 +78,10 @@ _pytree.register_pytree_node(
 
 def pack(x: Tensor, packing: Packing) -> Tensor:
     """Kept rows of x (B, N, ...) -> (T, ...); rows for unused capacity are 0. Raises ValueError where x does not match the packing."""
+    _check_types(x, packing)
     if x.shape[:2] != (packing.batch_size, packing.seq_len):
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, N, ...) = ({packing.batch_size}, {packing.seq_len}, ...)")
-    _check_device(x, packing)
+    check_device("x", x, "the packing", packing.indices.device)
     return _ops.pack(x.flatten(0, 1), packing.indices)
 
 
@@ -87,31 +90,35 @@ def unpack(x: Tensor, packing: Packing, *, fill: Tensor | None = None) -> Tensor
 
     `fill` is cast to x's dtype and is differentiable. Raises ValueError where x or fill does not match.
     """
+    _check_types(x, packing)
     num_rows = packing.indices.shape[0]
     if x.ndim == 0 or x.shape[0] != num_rows:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (T, ...) with the packing's T = {num_rows}")
-    _check_device(x, packing)
+    check_device("x", x, "the packing", packing.indices.device)
     if fill is not None:
+        check_tensors(fill=fill)
         if fill.shape != x.shape[1:]:
             raise ValueError(f"fill has shape {tuple(fill.shape)}; it must be that of one row of x, {tuple(x.shape[1:])}")
-        if fill.device != x.device:
-            raise ValueError(f"fill is on {fill.device}; it must be on x's device, {x.device}")
+        check_device("fill", fill, "x", x.device)
         fill = fill.to(x.dtype)
     rows = _ops.unpack(x, packing.indices, fill, packing.batch_size * packing.seq_len)
     return rows.unflatten(0, (packing.batch_size, packing.seq_len))
 
 
 def _check_capacity(capacity: int, num_kept: Tensor) -> None:
+    if not isinstance(capacity, int | torch.SymInt):
+        raise TypeError(f"capacity is a {type(capacity).__name__}; it must be an int, a number of tokens")
     if capacity < 0:
         raise ValueError(f"capacity is {capacity}; it must not be negative")
     if num_kept.device.type != "cpu":
         return
     if torch.compiler.is_compiling():
-        torch._assert_async(num_kept <= capacity, "capacity is smaller than the number of tokens to keep")
+        torch.ops.aten._assert_async.msg(num_kept <= capacity, "capacity is smaller than the number of tokens to keep")
     elif num_kept > capacity:
         raise ValueError(f"capacity is {capacity}; {int(num_kept)} tokens are to be kept, so it must be at least that")
 
 
-def _check_device(x: Tensor, packing: Packing) -> None:
-    if x.device != packing.indices.device:
-        raise ValueError(f"x is on {x.device} and the packing on {packing.indices.device}; move one: packing.to(x.device)")
+def _check_types(x: Tensor, packing: Packing) -> None:
+    check_tensors(x=x)
+    if not isinstance(packing, Packing):
+        raise TypeError(f"packing is a {type(packing).__name__}; it must be a Packing: see Packing.from_mask")

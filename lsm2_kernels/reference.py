@@ -4,13 +4,13 @@ float32, bfloat16 and float16 are computed in float32; float64 stays float64. On
 depend on nothing else in the batch. The backward is written out by formula: behind the dispatcher there is no autograd.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 
-def varlen_attention(
-    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+def varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Softmax attention within each sequence: q (T_q, H, D), k and v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q)."""
     num_kv_heads = k.shape[1]
     out = q.new_zeros(q.shape)
@@ -57,15 +57,16 @@ def varlen_attention_backward(
 
 def varlen_attention_qkvpacked(qkv: Tensor, cu_seqlens: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Self-attention within each sequence of qkv (T, 3, H, D) -> out (T, H, D), lse (H, T)."""
-    return varlen_attention(*qkv.unbind(1), cu_seqlens, cu_seqlens, scale)
+    q, k, v = qkv.unbind(1)
+    return varlen_attention(q, k, v, cu_seqlens, cu_seqlens, scale)
 
 
 def varlen_attention_qkvpacked_backward(
     grad_out: Tensor, grad_lse: Tensor | None, qkv: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, scale: float
 ) -> Tensor:
     """Gradient (T, 3, H, D) of varlen_attention_qkvpacked's two results."""
-    grads = varlen_attention_backward(grad_out, grad_lse, *qkv.unbind(1), out, lse, cu_seqlens, cu_seqlens, scale)
-    return torch.stack(grads, dim=1)
+    q, k, v = qkv.unbind(1)
+    return torch.stack(varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens, cu_seqlens, scale), dim=1)
 
 
 def pack(x: Tensor, indices: Tensor) -> Tensor:
@@ -94,8 +95,8 @@ def _sequences(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k
     for bounds, total in ((bounds_q, total_q), (bounds_k, total_k)):
         if bounds[0] != 0 or bounds != sorted(bounds) or bounds[-1] > total:
             raise RuntimeError(f"cu_seqlens must start at 0, never decrease and end at or before {total} rows; got {bounds}")
-    rows_q = [slice(start, stop) for start, stop in zip(bounds_q, bounds_q[1:], strict=False)]
-    rows_k = [slice(start, stop) for start, stop in zip(bounds_k, bounds_k[1:], strict=False)]
+    rows_q = [slice(start, stop) for start, stop in pairwise(bounds_q)]
+    rows_k = [slice(start, stop) for start, stop in pairwise(bounds_k)]
     return list(zip(rows_q, rows_k, strict=True))
 
 

@@ -71,9 +71,8 @@ def make_qkv(
     generator = torch.Generator().manual_seed(seed)
 
     def rows(total: int, *trailing: int, dtype: torch.dtype = dtype) -> Tensor:
-        x = torch.randn(total + tail, *trailing, generator=generator)
-        x[total:] = torch.nan
-        return x.to(device, dtype)
+        x = torch.randn(total, *trailing, generator=generator)
+        return torch.cat([x, torch.full((tail, *trailing), torch.nan)]).to(device, dtype)
 
     return AttentionInputs(
         q=rows(sum(lengths_q), num_heads, head_dim),
@@ -135,12 +134,12 @@ def assert_accurate(name: str, actual: Tensor, plain: Tensor, exact: Tensor, flo
     rounding = torch.finfo(actual.dtype).eps / 2 * exact.abs().max().item()
     allowed = 2 * plain_error + 2 * rounding + floor
     assert error <= allowed, (
-        f"{name} is off by {error:.3g}; allowed are {allowed:.3g} (plain PyTorch is off by {plain_error:.3g}, one rounding is {rounding:.3g})"
+        f"{name} is off by {error:.3g}; allowed are {allowed:.3g} (error of plain PyTorch {plain_error:.3g}, one rounding {rounding:.3g})"
     )
 
 
 def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults) -> None:
-    """The accuracy rule for every result, apart for sequences of different size: a short one's larger values would hide a long one's errors.
+    """The accuracy rule for every result, apart for sequences of different size: a short one's large values would hide a long one's errors.
 
     A D-term float32 sum leaves something of an lse, dq or dk that is exactly 0 (dq and dk are with a single key): `floor` is how much.
     """

@@ -19,8 +19,10 @@ class Attention(torch.autograd.Function):
         return out, lse
 
     @staticmethod
-    def backward(ctx, grad_out, grad_lse):
-        grads = reference.varlen_attention_backward(grad_out, grad_lse, *ctx.saved_tensors, ctx.scale)
+    def backward(ctx, *grad_outputs):
+        grad_out, grad_lse = grad_outputs
+        q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k = ctx.saved_tensors
+        grads = reference.varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, ctx.scale)
         return *grads, None, None, None
 
 
@@ -51,7 +53,11 @@ def test_forward_is_masked_softmax(lengths_q, lengths_k, num_kv_heads):
 def test_backward_is_the_derivative(lengths_q, lengths_k, num_kv_heads):
     inputs = make_qkv(lengths_q, lengths_k, num_heads=2, num_kv_heads=num_kv_heads, head_dim=8, dtype=torch.float64)
     q, k, v = (x.requires_grad_() for x in (inputs.q, inputs.k, inputs.v))
-    assert torch.autograd.gradcheck(Attention.apply, (q, k, v, inputs.cu_seqlens_q, inputs.cu_seqlens_k, 0.4))
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return Attention.apply(q, k, v, inputs.cu_seqlens_q, inputs.cu_seqlens_k, 0.4)
+
+    assert torch.autograd.gradcheck(attention, (q, k, v))
 
 
 def test_no_keys_and_rows_past_the_end():
