@@ -99,7 +99,7 @@ def write_cohort(out: Path | str, people: int, days_per_person: int, seed: int, 
     labels = io.BytesIO()
     pyarrow.csv.write_csv(person_labels(people, seed), labels)
     parameters = {"people": people, "days_per_person": days_per_person, "seed": seed} | truth(noise)
-    attachments = {"labels.csv": labels.getvalue(), "truth.json": (json.dumps(parameters, indent=1) + "\n").encode()}
+    attachments = {"labels.csv": labels.getvalue, "truth.json": (json.dumps(parameters, indent=1) + "\n").encode}
     return DayStore.write(out, LSM2_SIGNALS, days, attachments=attachments)
 
 

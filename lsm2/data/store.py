@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,12 @@ class DayStore:
         *,
         epoch_minutes: int = 1,
         progress: bool = False,
-        attachments: Mapping[str, bytes] | None = None,
+        attachments: Mapping[str, Callable[[], bytes]] | None = None,
     ) -> DayStore:
         """Write days as they come, one in memory at a time, to a new store at `path`, and open it.
 
         Nothing appears at `path` before all is written and on disk; then a store that was there is replaced, and anything else there raises InputError
-        beforehand. `attachments` (name to bytes) become further files of the folder. Raises InputError naming the day for a wrong shape, an
+        beforehand. `attachments` become further files of the folder: name, and what makes the bytes once the last day is written. Raises InputError naming the day for a wrong shape, an
         infinite value, a date that is not ISO 8601 or a day that occurs twice, and if there is no day at all.
         """
         return cls.open(

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,13 @@ SHARD_BYTES = 64 * 2**20
 
 
 def write_store(
-    path: Path, signals: Sequence[Signal], days: Iterable[Day], *, epoch_minutes: int, progress: bool, attachments: Mapping[str, bytes]
+    path: Path,
+    signals: Sequence[Signal],
+    days: Iterable[Day],
+    *,
+    epoch_minutes: int,
+    progress: bool,
+    attachments: Mapping[str, Callable[[], bytes]],
 ) -> Path:
     """Write a store at `path` and return it; `DayStore.write` says what is promised."""
     _check_signals(signals)
@@ -51,11 +57,11 @@ def write_store(
         raise InputError(f"{path} cannot be written ({error}); choose another place") from None
     try:
         temporary.chmod(0o755)
-        for name, content in attachments.items():
-            (temporary / name).write_bytes(content)
         with contextlib.closing(_ShardWriter(temporary, tuple(signals))) as writer:
             for day in counted(days, "writing days", progress):
                 writer.add(day)
+        for name, content in attachments.items():
+            (temporary / name).write_bytes(content())
         manifest = writer.manifest() | {"epoch_minutes": epoch_minutes}
         manifest["sha256"] = manifest_sha256(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
