@@ -1,0 +1,123 @@
+"""Using a trained model on days as arrays: embeddings, missing cells filled, the end of a window predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsm2.data.batch import PackedBatch, collate
+from lsm2.data.masking import token_observed
+from lsm2.data.normalize import CLIP
+from lsm2.data.tokens import patchify, unpatchify
+from lsm2.errors import InputError
+
+if TYPE_CHECKING:
+    from lsm2.model.mae import LSM2
+
+DAYS_AT_ONCE = 8
+Days = TypeVar("Days", np.ndarray, Tensor)
+
+
+def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Days:
+    """`LSM2.encode`."""
+    if level not in ("day", "token"):
+        raise InputError(f"level is {level!r}; it must be 'day' or 'token'")
+    normalised = _normalised(model, values)
+    shape = (len(normalised), model.config.num_tokens, model.config.encoder_width)
+    result = torch.full(shape if level == "token" else (shape[0], shape[2]), torch.nan)
+    for day, (ids, encoded) in enumerate(_encoded_days(model, normalised)):
+        if level == "token":
+            result[day, ids] = encoded
+        elif len(ids):
+            result[day] = encoded.mean(0)
+    return _like(values, result)
+
+
+def impute(model: LSM2, values: Days) -> Days:
+    """`LSM2.impute`."""
+    normalised = _normalised(model, values)
+    missing = normalised.isnan()
+    enough = token_observed(~missing, model.config.patch_minutes, model.config.masking.token_min_observed)
+    gap = patchify(missing, model.config.patch_minutes).any(2)
+    predicted = _predict(model, normalised, ~enough)
+    predicted = torch.where(predicted.isnan(), _predict(model, normalised, enough & gap), predicted)
+    given = torch.as_tensor(values, dtype=torch.float32).cpu().reshape(normalised.shape)
+    return _like(values, torch.where(missing, _physical(model, predicted), given))
+
+
+def forecast(model: LSM2, values: Days, minutes: int) -> Days:
+    """`LSM2.forecast`."""
+    config = model.config
+    if minutes % config.patch_minutes or not 0 < minutes < config.window_minutes:
+        raise InputError(
+            f"minutes is {minutes}; it must be a multiple of {config.patch_minutes} (the samples of a token), "
+            f"above 0 and below {config.window_minutes} (the samples of a window)"
+        )
+    normalised = _normalised(model, values, ignored=minutes)
+    asked = torch.zeros(len(normalised), config.num_signals, config.num_steps, dtype=torch.bool)
+    asked[..., -(minutes // config.patch_minutes) :] = True
+    return _like(values, _physical(model, _predict(model, normalised, asked.flatten(1)))[..., -minutes:])
+
+
+def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> Tensor:
+    """Days as a float32 tensor (B, C, L) on the CPU, normalised; the last `ignored` samples missing."""
+    days = np.array(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float32)
+    expected = (model.config.num_signals, model.config.window_minutes)
+    if days.ndim not in (2, 3) or days.shape[-2:] != expected:
+        raise InputError(
+            f"values has shape {days.shape}; this model reads (days, {expected[0]} signals, {expected[1]} samples), or one such day"
+        )
+    if ignored:
+        days[..., -ignored:] = np.nan
+    if model.normalization is not None:
+        days = model.normalization.apply(days)
+    return torch.from_numpy(days).reshape(-1, *expected)
+
+
+def _physical(model: LSM2, normalised: Tensor) -> Tensor:
+    return normalised if model.normalization is None else torch.from_numpy(model.normalization.invert(normalised.numpy()))
+
+
+def _like(values: Days, result: Tensor) -> Days:
+    """The result as the kind of array that was given, without the day dimension if it was given without."""
+    if values.ndim == 2:
+        result = result.squeeze(0)
+    return result if isinstance(values, Tensor) else result.numpy()
+
+
+def _batches(model: LSM2, normalised: Tensor, artificial: Tensor) -> Iterator[PackedBatch]:
+    for first in range(0, len(normalised), DAYS_AT_ONCE):
+        some = slice(first, first + DAYS_AT_ONCE)
+        yield collate(normalised[some], model.config, artificial=artificial[some])
+
+
+@torch.inference_mode()
+def _encoded_days(model: LSM2, normalised: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Token ids and encoded tokens of each day, all observed tokens visible."""
+    device = next(model.parameters()).device
+    nothing = torch.zeros(len(normalised), model.config.num_tokens, dtype=torch.bool)
+    for batch in _batches(model, normalised, nothing):
+        there = batch.to(device)
+        encoded = model.encoder(there.visible_patches, there.visible_ids, there.cu_visible).float().cpu()
+        lengths = batch.cu_visible.diff().tolist()
+        yield from zip(batch.visible_ids.split(lengths), encoded.split(lengths), strict=True)
+
+
+@torch.inference_mode()
+def _predict(model: LSM2, normalised: Tensor, hidden: Tensor) -> Tensor:
+    """What the model says about the tokens `hidden` (B, N) bool from the others: (B, C, L), NaN at all other tokens."""
+    device = next(model.parameters()).device
+    patches = torch.full((*hidden.shape, model.config.patch_minutes), torch.nan)
+    for number, batch in enumerate(_batches(model, normalised, hidden)):
+        if not len(batch.query_ids):
+            continue
+        # The normalisation clips too: beyond its range nothing was ever learned.
+        predictions = model(batch.to(device)).predictions.clamp(-CLIP, CLIP).cpu()
+        day = number * DAYS_AT_ONCE + torch.arange(batch.num_days).repeat_interleave(batch.cu_query.diff())
+        patches[day, batch.query_ids] = predictions
+    patches[~hidden] = torch.nan
+    return unpatchify(patches, model.config.num_signals)
