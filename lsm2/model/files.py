@@ -59,7 +59,7 @@ def _download(hub_id: str) -> Path:
     if hub_id.count("/") != 1:
         raise InputError(f"{hub_id} does not exist; give a model folder, a run folder, or a hub id such as name/model")
     try:
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             f"no folder {hub_id} exists; if it is a model of the Hugging Face hub, `pip install huggingface_hub` first"
@@ -76,7 +76,7 @@ def load_settings(folder: Path) -> tuple[LSM2Config, Normalization | None]:
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{folder / CONFIG} has format_version {version!r}, this lsm2 reads {FORMAT_VERSION}; use the lsm2 that wrote it, or a newer one"
+            f"{folder / CONFIG} has format_version {version!r}, not {FORMAT_VERSION}; use the lsm2 that wrote it, or a newer one"
         )
     try:
         config = LSM2Config.from_dict(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def _physical(model: LSM2, normalised: Tensor) -> Tensor:
     return normalised if model.normalization is None else torch.from_numpy(model.normalization.invert(normalised.numpy()))
 
 
-def _like(values: Days, result: Tensor) -> Days:
+def _like(values: Days, result: Tensor) -> Any:
     """The result as the kind of array that was given, without the day dimension if it was given without."""
     if values.ndim == 2:
         result = result.squeeze(0)

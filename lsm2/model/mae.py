@@ -41,7 +41,7 @@ class LSM2(nn.Module):
         super().__init__()
         self.config = config
         self.normalization = normalization
-        """How physical units become the numbers the model reads; None: `encode`, `impute` and `forecast` take and give normalised values."""
+        """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take and give normalised values."""
         self.encoder = Encoder(config)
         self.decoder = CrossDecoder(config) if config.decoder == "cross" else JointDecoder(config)
 
@@ -58,36 +58,37 @@ class LSM2(nn.Module):
     def encode(self, values: Days, level: Literal["day", "token"] = "day") -> Days:
         """Embeddings of days (B, C, L) or (C, L), NaN = missing, of which all observed tokens are visible.
 
-        "day": (B, width), the mean over the day's visible tokens. "token": (B, N, width). NaN where nothing is visible. Without B if given without.
-        A tensor gives a tensor on the CPU, a numpy array a numpy array, float32. Values are in physical units if the model has a normalisation.
-        Raises InputError for wrong shapes, values that cannot be normalised, or an unknown level.
+        "day": (B, width), the mean over the day's visible tokens. "token": (B, N, width). NaN where nothing is visible; no B where none was
+        given. A tensor gives a tensor on the CPU, a numpy array a numpy array, float32. Values are in physical units if the model has a
+        normalisation. Raises InputError for wrong shapes, values that cannot be normalised, or an unknown level.
         """
         return inference.encode(self, values, level)
 
     def impute(self, values: Days) -> Days:
         """Days (B, C, L) or (C, L) with every missing cell filled by the model; observed cells come back bit for bit.
 
-        Tokens without enough data are predicted from all others, then missing minutes of the others from the complete tokens. Units, types and
-        errors as in `encode`.
+        Tokens without enough data are predicted from all others, then missing minutes of the others from the complete tokens. Units, types
+        and errors as in `encode`.
         """
         return inference.impute(self, values)
 
     def forecast(self, values: Days, minutes: int) -> Days:
-        """The last `minutes` samples of each day, (B, C, minutes) or (C, minutes), predicted from those before; what `values` holds there is not read.
+        """The last `minutes` samples of each day, (B, C, minutes) or (C, minutes), predicted from those before.
 
-        `minutes` counts samples of the window and must be a multiple of the patch. Units, types and other errors as in `encode`.
+        What `values` holds there is not read. `minutes` counts samples of the window and must be a multiple of the patch. Units, types and
+        other errors as in `encode`.
         """
         return inference.forecast(self, values, minutes)
 
     def save_pretrained(self, path: Path | str) -> Path:
-        """Write model.safetensors, config.json and, if there is a normalisation, signals.json into the folder `path`; each file whole or not at all."""
+        """Write model.safetensors, config.json and, with a normalisation, signals.json into the folder `path`, each whole or not at all."""
         return files.save_model(Path(path), self.config, self.state_dict(), self.normalization)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: Path | str) -> LSM2:
         """The model in a folder of `save_pretrained`, in a run folder, or in a repository of the Hugging Face hub (needs huggingface_hub).
 
-        In evaluation mode, on the CPU. Raises InputError that names the file that is missing or damaged, or what differs from the configuration.
+        In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what does not fit the configuration.
         """
         folder = files.find_model(path_or_hub_id)
         config, normalization = files.load_settings(folder)
