@@ -77,7 +77,10 @@ _pytree.register_pytree_node(
 
 
 def pack(x: Tensor, packing: Packing) -> Tensor:
-    """Kept rows of x (B, N, ...) -> (T, ...); rows for unused capacity are 0. Raises ValueError where x does not match the packing."""
+    """Kept rows of x (B, N, ...), of any dtype -> (T, ...); rows for unused capacity are 0.
+
+    Differentiable, any number of times. Raises ValueError where x does not match the packing.
+    """
     _check_types(x, packing)
     if x.shape[:2] != (packing.batch_size, packing.seq_len):
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (B, N, ...) = ({packing.batch_size}, {packing.seq_len}, ...)")

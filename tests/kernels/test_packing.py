@@ -66,6 +66,15 @@ def test_round_trip(device, dtype, trailing):
     assert torch.autograd.grad(back, x, grad)[0].equal(grad * kept)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32], ids=str)
+def test_integers_such_as_token_ids(device, dtype):
+    ids = torch.arange(12, device=device, dtype=dtype).view(3, 4)
+    packing = Packing.from_mask(KEEP.to(device), capacity=6)
+    packed = pack(ids, packing)
+    assert packed.dtype == dtype and packed.tolist() == [0, 2, 3, 9, 11, 0]
+    assert unpack(packed, packing, fill=torch.tensor(-1, device=device)).tolist() == [[0, -1, 2, 3], [-1] * 4, [-1, 9, -1, 11]]
+
+
 def test_strided_input_and_gradient(device):
     packing = Packing.from_mask(KEEP.to(device))
     x = torch.randn(3, 6, 4, device=device).transpose(1, 2)[..., ::2]  # (3, 4, 3), no dimension contiguous
