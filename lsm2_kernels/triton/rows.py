@@ -1,0 +1,45 @@
+"""Loads and stores of a block of one sequence's rows; head dims between powers of two are padded with zeros."""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def point_at_rows(base, row, row_stride, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Pointers (BLOCK, BLOCK_D) to rows from `row` (int64, as past 2**31 elements the offset needs it)."""
+    return base + row * row_stride + tl.arange(0, BLOCK)[:, None] * row_stride + tl.arange(0, BLOCK_D)[None, :]
+
+
+@triton.jit
+def mark_inside(num_rows, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """True (BLOCK, BLOCK_D) in the first num_rows rows and HEAD_DIM columns."""
+    return (tl.arange(0, BLOCK)[:, None] < num_rows) & (tl.arange(0, BLOCK_D)[None, :] < HEAD_DIM)
+
+
+@triton.jit
+def load_rows(base, row, row_stride, num_rows, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, RAGGED: tl.constexpr):
+    """BLOCK rows from `row` on (BLOCK, BLOCK_D); if RAGGED only num_rows of them are there, the others are zeros."""
+    pointers = point_at_rows(base, row, row_stride, BLOCK, BLOCK_D)
+    if RAGGED:
+        return tl.load(pointers, mask=mark_inside(num_rows, BLOCK, HEAD_DIM, BLOCK_D), other=0.0)
+    elif HEAD_DIM == BLOCK_D:
+        return tl.load(pointers)
+    else:
+        return tl.load(pointers, mask=tl.arange(0, BLOCK_D)[None, :] < HEAD_DIM, other=0.0)
+
+
+@triton.jit
+def store_rows(base, row, row_stride, num_rows, values, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """The first num_rows of values (BLOCK, BLOCK_D), rounded to the dtype of the tensor."""
+    inside = mark_inside(num_rows, BLOCK, HEAD_DIM, BLOCK_D)
+    tl.store(point_at_rows(base, row, row_stride, BLOCK, BLOCK_D), values.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def load_numbers(base, row, num_rows, BLOCK: tl.constexpr, RAGGED: tl.constexpr):
+    """One number a row (BLOCK,), such as lse; zeros past num_rows if RAGGED."""
+    pointers = base + row + tl.arange(0, BLOCK)
+    if RAGGED:
+        return tl.load(pointers, mask=tl.arange(0, BLOCK) < num_rows, other=0.0)
+    else:
+        return tl.load(pointers)

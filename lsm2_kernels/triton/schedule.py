@@ -1,0 +1,46 @@
+"""Which rows of which sequence a program owns, read from cu_seqlens on the device: no list, no longest length, no host sync.
+
+Sequence i owns the tiles from cu_seqlens[i] // BLOCK + i on: at least as many as it needs, so tiles never straddle sequences,
+and num_rows // BLOCK + num_sequences + 1 programs, known from shapes alone, are always enough. The rows past cu_seqlens[-1]
+are one more sequence, number num_sequences, without a partner on the other side: its programs write the zeros that belong there.
+"""
+
+import triton
+import triton.language as tl
+
+
+def num_tiles(num_rows: int, num_sequences: int, block: int) -> int:
+    """Programs that cover `num_rows` packed rows, tail included, whatever the lengths are."""
+    return num_rows // block + num_sequences + 1
+
+
+@triton.jit
+def load_offset(cu_seqlens, index, num_rows):
+    """First row of sequence `index`, int64; inside the tensor even where cu_seqlens is wrong."""
+    offset = tl.load(cu_seqlens + index).to(tl.int64)
+    return tl.minimum(tl.maximum(offset, 0), num_rows)
+
+
+@triton.jit
+def load_bounds(cu_seqlens, sequence, num_sequences, num_rows):
+    """First row (int64) and length (int32) of a sequence; the tail, number num_sequences, has length 0 here."""
+    start = load_offset(cu_seqlens, sequence, num_rows)
+    end = load_offset(cu_seqlens, tl.minimum(sequence + 1, num_sequences), num_rows)
+    return start, tl.maximum(end - start, 0).to(tl.int32)
+
+
+@triton.jit
+def find_tile(cu_seqlens, tile, num_sequences, num_rows, BLOCK: tl.constexpr):
+    """Sequence of a tile, that sequence's first row (int64) and length, and the tile's first row in it: past the length if there is none."""
+    low = tile * 0
+    high = low + num_sequences
+    while low < high:
+        middle = (low + high + 1) // 2
+        first_tile = load_offset(cu_seqlens, middle, num_rows) // BLOCK + middle
+        owns_or_precedes = first_tile <= tile
+        low = tl.where(owns_or_precedes, middle, low)
+        high = tl.where(owns_or_precedes, high, middle - 1)
+    start, length = load_bounds(cu_seqlens, low, num_sequences, num_rows)
+    length = tl.where(low == num_sequences, num_rows - start, length).to(tl.int32)
+    row = (tile - low - start // BLOCK) * BLOCK
+    return low, start, length, tl.maximum(row, 0).to(tl.int32)

@@ -1,0 +1,50 @@
+"""How many queries and keys a program takes at a time: by head dim, dtype and architecture alone, never by lengths.
+
+So the order of every sum, hence every bit of a result, depends on nothing but a sequence's own rows.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+OPTIONS = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
+INVERT_BLOCK = 1024
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Tile(NamedTuple):
+    """BLOCK_M queries by BLOCK_N keys, and the compiler's settings."""
+
+    block_m: int
+    block_n: int
+    num_warps: int
+    num_stages: int
+
+
+def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) -> Tile:
+    """Tile of kernel "forward", "delta", "dkdv" or "dq"."""
+    return Tile(64, 32, 4, 2)
+
+
+def attention_settings(
+    kernel: str, head_dim: int, dtype: torch.dtype, architecture: str, group: int
+) -> tuple[dict[str, int | str], dict[str, int | bool]]:
+    """Constants of an attention kernel for `group` query heads a key head, and its compile options."""
+    tile = tile_for(kernel, head_dim, dtype, architecture)
+    constants: dict[str, int | str] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
+    if kernel != "delta":
+        precision = "ieee" if architecture.startswith("gfx") else "tf32x3"  # of float32 products only
+        constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": precision}
+    return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+
+
+def gather_settings(width: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Constants of the gather of rows of `width` elements, about 4096 elements a program, and its compile options."""
+    block_width = min(1024, max(16, 1 << (width - 1).bit_length()))
+    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, {"num_warps": 4}
+
+
+def padded_head_dim(head_dim: int) -> int:
+    """The power of two, at least 16, that tl.dot computes with."""
+    return max(16, 1 << (head_dim - 1).bit_length())
