@@ -70,35 +70,42 @@ def collate(
     What lies under missing cells cannot change any bit of the result. Raises InputError for a wrong shape or dtype and for infinite values.
     """
     day_names, epochs = _check(values, config, epoch, day_ids, artificial)
-    patch, num_tokens = config.patch_minutes, config.num_tokens
-    minute_observed = ~values.isnan()
-    observed = token_observed(minute_observed, patch, config.masking.token_min_observed)
+    # numpy throughout: these are small operations, on which torch's threads would spend longer waiting for each other than working.
+    days = values.numpy()
+    minute_observed = ~np.isnan(days)
+    _check_finite(days, day_names)
+    observed = token_observed(minute_observed, config.patch_minutes, config.masking.token_min_observed)
     if artificial is None:
-        visible, queries = _draw_masks(observed.numpy(), config, seed, epochs, day_names)
+        visible, queries = _draw_masks(observed, config, seed, epochs, day_names)
         targets = queries
     else:
-        visible, queries, targets = observed & ~artificial, artificial, artificial & observed
+        hidden = artificial.numpy()
+        visible, queries, targets = observed & ~hidden, hidden, hidden & observed
     if config.decoder == "full":
         queries = ~visible
 
-    patches = patchify(values, patch).reshape(-1, patch)
-    visible_at, query_at = _positions(visible), _positions(queries)
-    target_observed = minute_observed.reshape(-1, patch)[query_at] & targets.reshape(-1)[query_at, None]
+    patches = patchify(days, config.patch_minutes).reshape(-1, config.patch_minutes)
+    visible_at, query_at = np.flatnonzero(visible), np.flatnonzero(queries)
+    visible_patches = patches[visible_at]
+    visible_patches[np.isnan(visible_patches)] = 0
+    target_observed = minute_observed.reshape(patches.shape)[query_at] & targets.reshape(-1)[query_at, None]
+    target_values = patches[query_at]
+    target_values[~target_observed] = 0
     return PackedBatch(
-        visible_patches=patches[visible_at].nan_to_num(nan=0.0),
-        visible_ids=visible_at % num_tokens,
+        visible_patches=torch.from_numpy(visible_patches),
+        visible_ids=torch.from_numpy(visible_at % config.num_tokens),
         cu_visible=_offsets(visible),
-        query_ids=query_at % num_tokens,
+        query_ids=torch.from_numpy(query_at % config.num_tokens),
         cu_query=_offsets(queries),
-        target_values=torch.where(target_observed, patches[query_at], 0.0),
-        target_observed=target_observed,
+        target_values=torch.from_numpy(target_values),
+        target_observed=torch.from_numpy(target_observed),
         day_ids=day_names,
     )
 
 
 def _draw_masks(
     observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_names: Sequence[str]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Visible and artificially hidden tokens, (B, N) bool each, after `max_visible` and `max_queries`."""
     visible, hidden = np.zeros_like(observed), np.zeros_like(observed)
     for day, (day_epoch, name) in enumerate(zip(epochs, day_names, strict=True)):
@@ -106,17 +113,22 @@ def _draw_masks(
         artificial = draw_artificial(observed[day], config, rng)
         visible[day] = keep_at_most(observed[day] & ~artificial, config.masking.max_visible, rng)
         hidden[day] = keep_at_most(artificial, config.masking.max_queries, rng)
-    return torch.from_numpy(visible), torch.from_numpy(hidden)
+    return visible, hidden
 
 
-def _positions(tokens: torch.Tensor) -> torch.Tensor:
-    return tokens.reshape(-1).nonzero().squeeze(1)
+def _offsets(tokens: np.ndarray) -> torch.Tensor:
+    offsets = np.zeros(len(tokens) + 1, dtype=np.int32)
+    np.cumsum(tokens.sum(1), out=offsets[1:])
+    return torch.from_numpy(offsets)
 
 
-def _offsets(tokens: torch.Tensor) -> torch.Tensor:
-    offsets = torch.zeros(len(tokens) + 1, dtype=torch.int32)
-    offsets[1:] = tokens.sum(1).cumsum(0)
-    return offsets
+def _check_finite(days: np.ndarray, day_names: Sequence[str]) -> None:
+    if np.isinf(days).any():
+        day, signal, minute = np.argwhere(np.isinf(days))[0].tolist()
+        raise InputError(
+            f"day {day_names[day]!r}, signal {signal}, sample {minute} is infinite, which no sensor measures; "
+            "use NaN where a minute is missing"
+        )
 
 
 def _check(
@@ -140,10 +152,5 @@ def _check(
         raise InputError(
             f"artificial is {artificial.dtype} of shape {tuple(artificial.shape)}; give torch.bool of shape (days, num_tokens) = "
             f"({days}, {config.num_tokens}), True where a token is to be hidden"
-        )
-    if (infinite := values.isinf()).any():
-        day, signal, minute = infinite.nonzero()[0].tolist()
-        raise InputError(
-            f"day {day_names[day]!r}, signal {signal}, sample {minute} is infinite, which no sensor measures; use NaN where a minute is missing"
         )
     return day_names, epochs

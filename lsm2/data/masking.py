@@ -27,7 +27,8 @@ def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -
     """True (..., N) where at least this fraction of a token's minutes is `observed` (..., C, L), and at least one; numpy or torch in and out."""
     # 0.7 * 10 is a hair above 7 in binary; 7 of 10 minutes still satisfy 0.7.
     needed = max(1, math.ceil(token_min_observed * patch - 1e-9))
-    return cast(BoolArray, observed.reshape(*observed.shape[:-2], -1, patch).sum(-1) >= needed)
+    *days, signals, samples = observed.shape
+    return cast(BoolArray, observed.reshape(*days, signals * (samples // patch), patch).sum(-1) >= needed)
 
 
 def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 
 from lsm2.errors import InputError
 
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
-def patchify(values: torch.Tensor, patch: int) -> torch.Tensor:
-    """Cut days `values` (B, C, L) into tokens (B, N, P) of P = `patch` samples of one signal; raises InputError if P does not divide L."""
+
+def patchify(values: Array, patch: int) -> Array:
+    """Cut days `values` (B, C, L) into tokens (B, N, P) of P = `patch` samples of one signal; raises InputError if P does not divide L.
+
+    numpy or torch in and out, here and in `unpatchify`.
+    """
     if values.shape[-1] % patch:
         raise InputError(f"a window of {values.shape[-1]} samples cannot be cut into patches of {patch}; choose a patch that divides it")
     days, signals, samples = values.shape
     return values.reshape(days, signals * (samples // patch), patch)
 
 
-def unpatchify(patches: torch.Tensor, num_signals: int) -> torch.Tensor:
+def unpatchify(patches: Array, num_signals: int) -> Array:
     """The inverse of `patchify`: tokens (B, N, P) to days (B, C, L) with C = `num_signals`; raises InputError if C does not divide N."""
     days, tokens, patch = patches.shape
     if tokens % num_signals:
