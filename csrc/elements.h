@@ -1,0 +1,123 @@
+// Between tensors of float32, bfloat16 or float16 and blocks of float32 in scratch memory, as they are or transposed.
+// Head dims are multiples of 8, so rows are taken eight elements at a time, whatever the width of the machine's vectors.
+#pragma once
+
+#include "simd.h"
+
+namespace lsm2::INSTRUCTION_SET {
+
+typedef float Eight __attribute__((vector_size(32)));
+typedef uint32_t EightBits __attribute__((vector_size(32)));
+typedef uint16_t EightHalves __attribute__((vector_size(16)));
+
+struct Float32 {
+    float value;
+    static ALWAYS_INLINE Eight load_eight(const Float32* source) { return load<Eight>(source); }
+    static ALWAYS_INLINE void store_eight(Float32* target, Eight x) { store(target, x); }
+};
+
+struct BFloat16 {
+    uint16_t bits;
+    static ALWAYS_INLINE Eight load_eight(const BFloat16* source) {
+        return (Eight)(__builtin_convertvector(load<EightHalves>(source), EightBits) << 16);
+    }
+    static ALWAYS_INLINE void store_eight(BFloat16* target, Eight x) {
+        const EightBits bits = (EightBits)x;
+        const EightBits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+        store(target, __builtin_convertvector(x == x ? rounded : EightBits{} + 0x7fc0, EightHalves));
+    }
+};
+
+struct Float16 {
+    uint16_t bits;
+    static ALWAYS_INLINE Eight load_eight(const Float16* source) {
+        const EightBits half = __builtin_convertvector(load<EightHalves>(source), EightBits);
+        const EightBits magnitude = (half & 0x7fff) << 13;
+        const EightBits finite = (EightBits)((Eight)magnitude * 0x1p112f);  // moves the exponent's bias; subnormals become normal
+        return (Eight)((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | ((half & 0x8000) << 16));
+    }
+    static ALWAYS_INLINE void store_eight(Float16* target, Eight x) {
+        const EightBits bits = (EightBits)x;
+        const EightBits magnitude = bits & 0x7fffffff;
+        const EightBits normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+        // The last bit of 0.5 is 2**-24, float16's smallest step, so this sum rounds a subnormal to nearest, ties to even.
+        const EightBits subnormal = (EightBits)((Eight)magnitude + 0.5f) - 0x3f000000u;
+        EightBits half = magnitude < 0x38800000u ? subnormal : normal;
+        half = magnitude >= 0x47800000u ? EightBits{} + 0x7c00 : half;
+        half = magnitude > 0x7f800000u ? EightBits{} + 0x7e00 : half;
+        store(target, __builtin_convertvector(half | ((bits >> 16) & 0x8000), EightHalves));
+    }
+};
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, EightBits{__VA_ARGS__})
+#endif
+
+ALWAYS_INLINE void transpose(Eight (&x)[8]) {
+    Eight y[8];
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = SHUFFLE(x[i], x[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        y[i + 1] = SHUFFLE(x[i], x[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 2; ++j) {
+            x[i + 2 * j] = SHUFFLE(y[i + j], y[i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            x[i + 2 * j + 1] = SHUFFLE(y[i + j], y[i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    }
+    for (int i = 0; i < 4; ++i) {
+        y[i] = SHUFFLE(x[i], x[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        y[i + 4] = SHUFFLE(x[i], x[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    for (int i = 0; i < 8; ++i) x[i] = y[i];
+}
+
+// block[row][d] = source[row][d]; zero for count <= row < padded_count and for head_dim <= d < block_stride.
+template <class T>
+void load_rows(const T* source, int64_t stride, int count, int padded_count, int head_dim, float* block, int block_stride) {
+    for (int row = 0; row < padded_count; ++row, block += block_stride) {
+        const int filled = row < count ? head_dim : 0;
+        for (int d = 0; d < filled; d += 8) store(block + d, T::load_eight(source + row * stride + d));
+        for (int d = filled; d < block_stride; d += 8) store(block + d, Eight{});
+    }
+}
+
+// block[d][row] = source[row][d]; zero for count <= row < padded_count.
+template <class T>
+void load_transposed(const T* source, int64_t stride, int count, int padded_count, int head_dim, float* block, int block_stride) {
+    for (int row = 0; row < padded_count; row += 8) {
+        for (int d = 0; d < head_dim; d += 8) {
+            Eight x[8];
+            for (int i = 0; i < 8; ++i) x[i] = row + i < count ? T::load_eight(source + (row + i) * stride + d) : Eight{};
+            transpose(x);
+            for (int i = 0; i < 8; ++i) store(block + (d + i) * block_stride + row, x[i]);
+        }
+    }
+}
+
+// target[row][d] = block[row][d] * factor.
+template <class T>
+void store_rows(T* target, int64_t stride, int count, int head_dim, const float* block, int block_stride, float factor) {
+    for (int row = 0; row < count; ++row) {
+        for (int d = 0; d < head_dim; d += 8) T::store_eight(target + row * stride + d, load<Eight>(block + row * block_stride + d) * factor);
+    }
+}
+
+// target[row][d] = block[d][row] * factors[row].
+template <class T>
+void store_transposed(T* target, int64_t stride, int count, int head_dim, const float* block, int block_stride, const float* factors) {
+    for (int row = 0; row < count; row += 8) {
+        const Eight factor = load<Eight>(factors + row);
+        const int rows = count - row < 8 ? count - row : 8;
+        for (int d = 0; d < head_dim; d += 8) {
+            Eight x[8];
+            for (int i = 0; i < 8; ++i) x[i] = load<Eight>(block + (d + i) * block_stride + row) * factor;
+            transpose(x);
+            for (int i = 0; i < rows; ++i) T::store_eight(target + (row + i) * stride + d, x[i]);
+        }
+    }
+}
+
+}  // namespace lsm2::INSTRUCTION_SET

@@ -1,0 +1,74 @@
+// The table of functions that every instruction set fills in, and the plain data that passes through it.
+// No torch, and nothing here is inline: this header is compiled once per instruction set, and an inline function would be shared between them.
+#pragma once
+
+#include <cstdint>
+
+namespace lsm2 {
+
+enum class Element { float32, bfloat16, float16 };
+
+// A tensor (tokens, heads, head_dim) whose last dimension is contiguous; strides count elements.
+struct Rows {
+    const void* data;
+    int64_t token_stride;
+    int64_t head_stride;
+};
+
+struct WritableRows {
+    void* data;
+    int64_t token_stride;
+    int64_t head_stride;
+};
+
+// A float32 tensor (heads, tokens); data is null where the caller has none.
+struct Statistics {
+    const float* data;
+    int64_t head_stride;
+    int64_t token_stride;
+};
+
+struct Forward {
+    Element element;
+    int head_dim;
+    int heads_per_key_head;
+    float scale;
+    Rows q, k, v;
+    WritableRows out;
+    float* lse;  // (heads, tokens), contiguous
+    int64_t lse_head_stride;
+};
+
+struct Backward {
+    Element element;
+    int head_dim;
+    int heads_per_key_head;
+    float scale;
+    Rows q, k, v, out, grad_out;
+    Statistics lse, grad_lse;
+    WritableRows dq, dk, dv;
+};
+
+// The tokens of one sequence, or a chunk of its queries, that one call of a kernel works on.
+struct Span {
+    int64_t query_begin, query_count;
+    int64_t key_begin, key_count;
+};
+
+// Forward: one query head and at most query_chunk queries. Backward: one key head with all its query heads and all queries.
+struct Kernels {
+    const char* name;
+    int64_t query_chunk;
+    int64_t (*forward_scratch_floats)(int head_dim);
+    int64_t (*backward_scratch_floats)(int head_dim, int64_t key_count);
+    void (*attention_forward)(const Forward& problem, const Span& span, int64_t head, float* scratch);
+    void (*attention_backward)(const Backward& problem, const Span& span, int64_t key_head, float* scratch);
+};
+
+// level: 0 portable, 1 AVX2 + FMA, 2 AVX-512. Null where this build or this machine has no such level.
+const Kernels* kernels_of_level(int level);
+
+// Copies num_rows rows of row_bytes each; a row whose source is null becomes zeros.
+void copy_rows(char* target, const char* const* sources, int64_t num_rows, int64_t row_bytes);
+
+}  // namespace lsm2
