@@ -1,4 +1,4 @@
-"""PackedBatch: the corridor that all data walks through. Only the tokens that are there, with offsets per day; nothing dense, nothing padded."""
+"""PackedBatch: the corridor that all data walks through. Only the tokens that are there, with offsets per day; nothing padded."""
 
 from __future__ import annotations
 
@@ -64,10 +64,12 @@ def collate(
 ) -> PackedBatch:
     """Pack days `values` (B, C, L) float32 on the CPU, normalised, NaN = missing, into a PackedBatch.
 
-    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for all days, or one per day), and
-    `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those tokens are hidden and, by the `cross` and `joint` decoders,
-    asked for, also where nothing was measured: imputation asks for that. The `full` decoder is asked for every position that is not visible.
-    What lies under missing cells cannot change any bit of the result. Raises InputError for a wrong shape or dtype and for infinite values.
+    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for all days, or one
+    per day), and `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those tokens are hidden, and the `cross` and
+    `joint` decoders are asked for them, also where nothing was measured: imputation asks for that. The `full` decoder is asked for every
+    position that is not visible. What lies under missing cells cannot change any bit of the result.
+
+    Raises InputError for a wrong shape or dtype and for infinite values.
     """
     day_names, epochs = _check(values, config, epoch, day_ids, artificial)
     # numpy throughout: these are small operations, on which torch's threads would spend longer waiting for each other than working.

@@ -73,11 +73,11 @@ def _motion_artefacts(budget: _Budget, activity: np.ndarray, rng: np.random.Gene
         starts = np.flatnonzero(rng.random(_MINUTES) < share * rate)
         lengths = rng.integers(1, 8, size=len(starts))
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            budget.spend(_SENSORS == sensor, start, length)
+            budget.spend(sensor == _SENSORS, start, length)
 
 
 def _sensor(rng: np.random.Generator) -> np.ndarray:
-    return _SENSORS == _SENSOR_NAMES[int(rng.integers(len(_SENSOR_NAMES)))]
+    return _SENSOR_NAMES[int(rng.integers(len(_SENSOR_NAMES)))] == _SENSORS
 
 
 class _Budget:

@@ -1,7 +1,8 @@
 """Which tokens are observed, and which of them pre-training hides: pure functions of what is observed and a random stream.
 
-`observed` (really measured), `artificial` (hidden on purpose) and `visible` (observed and not artificial) are boolean; True means what the name says.
-The three kinds of artificial mask and their ratios are those of AIM (arXiv 2506.05321); that counts are exact and taken over observed tokens is our choice.
+`observed` (really measured), `artificial` (hidden on purpose) and `visible` (observed and not artificial) are boolean; True means what the
+name says. The three kinds of artificial mask and their ratios are those of AIM (arXiv 2506.05321); that counts are exact and taken over
+observed tokens is our choice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def day_rng(seed: int, epoch: int, day_id: str) -> np.random.Generator:
 
 
 def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -> BoolArray:
-    """True (..., N) where at least this fraction of a token's minutes is `observed` (..., C, L), and at least one; numpy or torch in and out."""
+    """True (..., N) where at least this fraction of a token's minutes, and at least one, is `observed` (..., C, L); numpy or torch."""
     # 0.7 * 10 is a hair above 7 in binary; 7 of 10 minutes still satisfy 0.7.
     needed = max(1, math.ceil(token_min_observed * patch - 1e-9))
     *days, signals, samples = observed.shape
@@ -40,7 +41,10 @@ def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generat
 
 
 def hide_steps(token_observed: np.ndarray, num_signals: int, ratio: float, contiguous: bool, rng: np.random.Generator) -> np.ndarray:
-    """Hide all observed tokens (N,) at exactly round(ratio * steps) of the time steps that have one -> (N,) bool; `contiguous`: neighbours in that list."""
+    """Hide all observed tokens (N,) at exactly round(ratio * steps) of the time steps that have one -> (N,) bool.
+
+    `contiguous`: the hidden steps are neighbours among the steps that have an observed token.
+    """
     grid = token_observed.reshape(num_signals, -1)
     steps = np.flatnonzero(grid.any(0))
     count = round(ratio * len(steps))
@@ -65,7 +69,7 @@ def hide_signals(token_observed: np.ndarray, num_signals: int, ratio: float, rng
 
 
 def draw_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
-    """The artificial mask (N,) of one day with observed tokens (N,): one of random tokens, time steps or signals, by their shares in the config."""
+    """The artificial mask (N,) of one day with observed tokens (N,): random tokens, steps or signals, by their shares in the config."""
     masking = config.masking
     shares = np.cumsum([masking.random_share, masking.time_share, masking.signal_share])
     kind = int(np.searchsorted(shares / shares[-1], rng.random(), side="right"))

@@ -45,7 +45,7 @@ class Normalization:
 
     @classmethod
     def fit(cls, store: DaySource, indices: Iterable[int] | None = None) -> Normalization:
-        """Mean and standard deviation over the observed samples of these days of a store (all days if None), one day in memory at a time."""
+        """Mean and standard deviation over the observed samples of these days (None: all) of a store, one day in memory at a time."""
         moments = RunningMoments(store.signals)
         for index in range(len(store)) if indices is None else indices:
             moments.add(store.values(int(index)))

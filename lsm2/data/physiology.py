@@ -1,4 +1,4 @@
-"""The body that the simulator invents: six hidden causes, and how each of the 26 signals follows them. All numbers are ours, chosen to be plausible.
+"""The body that the simulator invents: six hidden causes, and how each of the 26 signals follows them. All numbers are ours.
 
 In the signal's transformed scale, value = centre + spread * z with z of variance 1: a mixture of the causes, and white noise.
 """

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 def counted(items: Iterable[Item], description: str, progress: bool, total: int | None = None) -> Iterator[Item]:
-    """The items, counted in a bar on the terminal if `progress`; `total` tells how many there are where they cannot be counted beforehand."""
+    """The items, counted in a bar on the terminal if `progress`; `total` says how many there are where `len` cannot."""
     if not progress:
         yield from items
         return

@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def step_days(num_days: int, batch_days: int, step: int, seed: int) -> list[tuple[int, int]]:
-    """The (epoch, index) of the `batch_days` days of one step: places [step * batch_days, (step + 1) * batch_days) of endless shuffled epochs."""
+    """The (epoch, index) of the days of one step: places [step * batch_days, (step + 1) * batch_days) of endless shuffled epochs."""
     if num_days < 1:
         raise ValueError("num_days is 0; training needs at least one day")
     places = range(step * batch_days, (step + 1) * batch_days)

@@ -1,7 +1,7 @@
 """A cohort with known truth: 26 signals that follow six hidden causes, with gaps like those of real wearables; pure in (seed, person, day).
 
-z = sqrt(1 - noise) * loadings @ causes + sqrt(noise) * white noise, every cause and every signal of variance 1 over people, days and minutes. The higher
-`noise`, the less linear interpolation helps: in our trial it was strong at 0.2 and no better than the mean at 0.5.
+z = sqrt(1 - noise) * loadings @ causes + sqrt(noise) * white noise; every cause and signal has variance 1 over people, days and minutes.
+The higher `noise`, the less linear interpolation helps: in our trial it was strong at 0.2 and no better than the mean at 0.5.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LEVEL_SHARE, RHYTHM_SHARE, DYNAMIC_SHARE = 0.2, 0.2, 0.6
 """Parts of each cause's variance: the person's level, the daily rhythm, the AR(1) process."""
 TRAITS = ("age", "activity_level", "condition")
 TRAIT_EFFECTS = np.array([(-0.3, 0.8, 0), (0, 0, 0.6), (0, 0, 0), (-0.7, 0.3, -0.2), (-0.3, 0, 0.2), (-0.2, 0.4, -0.5)])
-"""(6, 3): what one standard deviation of each trait adds to the person's level of each cause; what is left of its variance is the person's own."""
+"""(6, 3): what one standard deviation of each trait adds to the person's level of each cause; the rest of the level is the person's own."""
 CONDITION_SHARE = 0.4
 CONDITION_SLOWS_AROUSAL = 2.5
 """In people with the condition arousal lasts this many times longer: a label that shows in the dynamics, not only in the level."""

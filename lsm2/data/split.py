@@ -9,7 +9,7 @@ from lsm2.errors import InputError
 
 
 def heldout_subjects(subjects: Iterable[str], fraction: float, seed: int) -> frozenset[str]:
-    """round(fraction * people) of the people, those with the smallest hash of (seed, person): for two people or more at least one on either side.
+    """round(fraction * people) of the people, those with the smallest hash of (seed, person); of two or more at least one on either side.
 
     A fraction of 0, or a single person, holds nobody out; a fraction outside [0, 1) raises InputError.
     """

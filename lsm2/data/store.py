@@ -17,7 +17,7 @@ from lsm2.data.store_writer import write_store
 from lsm2.errors import InputError
 
 VERIFY_AT_OPEN_BYTES = 512 * 2**20
-"""Stores up to this size are hashed when opened (well below a second per GB); in larger ones each shard is hashed before its first day is used."""
+"""Stores up to this size are hashed when opened (a second or so); in larger ones each shard is hashed before its first day is used."""
 
 
 class DayStore:
@@ -68,9 +68,10 @@ class DayStore:
     ) -> DayStore:
         """Write days as they come, one in memory at a time, to a new store at `path`, and open it.
 
-        Nothing appears at `path` before all is written and on disk; then a store that was there is replaced, and anything else there raises InputError
-        beforehand. `attachments` become further files of the folder: name, and what makes the bytes once the last day is written. Raises InputError naming the day for a wrong shape, an
-        infinite value, a date that is not ISO 8601 or a day that occurs twice, and if there is no day at all.
+        Nothing appears at `path` before all is written and on disk; then a store that was there is replaced, and anything else there raises
+        InputError beforehand. `attachments` become further files of the folder: name, and what makes the bytes after the last day.
+        Raises InputError naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day that occurs twice, and
+        if there is no day at all.
         """
         return cls.open(
             write_store(Path(path), signals, days, epoch_minutes=epoch_minutes, progress=progress, attachments=attachments or {})
@@ -80,7 +81,8 @@ class DayStore:
         return self.days.num_rows
 
     def __repr__(self) -> str:
-        return f"DayStore({str(self.path)!r}: {len(self)} days of {len(self.subjects)} people, {len(self.signals)} signals x {self.num_samples})"
+        size = f"{len(self)} days of {len(self.subjects)} people, {len(self.signals)} signals x {self.num_samples}"
+        return f"DayStore({str(self.path)!r}: {size})"
 
     def __reduce__(self):
         # Memory maps cannot travel to another process; the path can.
@@ -148,7 +150,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise InputError(f"{file} does not describe a DayStore; give the folder that `lsm2 simulate` or `lsm2 import` wrote")
     if manifest.get("format_version") != FORMAT_VERSION:
         raise InputError(
-            f"{file} has format_version {manifest.get('format_version')!r}, this lsm2 reads {FORMAT_VERSION}; use the lsm2 that wrote it, or a newer one"
+            f"{file} has format_version {manifest.get('format_version')!r}, this lsm2 reads {FORMAT_VERSION}; "
+            "use the lsm2 that wrote it, or a newer one"
         )
     if manifest.get("sha256") != manifest_sha256(manifest):
         raise InputError(f"{file} was changed after it was written (its sha256 differs); {_RESTORE}")

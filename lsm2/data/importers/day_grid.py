@@ -12,7 +12,7 @@ _FIRST_CAPACITY = 64
 
 
 class DayGrid:
-    """One row of `num_samples` float32 per (subject, day, signal), NaN = missing; `average`: values that fall into one cell are averaged."""
+    """One row of `num_samples` float32 per (subject, day, signal), NaN = missing; `average`: several values of one cell are averaged."""
 
     def __init__(self, num_samples: int, average: bool, folder: Path) -> None:
         self.num_samples = num_samples

@@ -1,4 +1,4 @@
-"""Tables of anything that was sampled over days: long (subject, timestamp, signal, value) or wide (subject, timestamp, a column per signal)."""
+"""Tables of what was sampled over days: long (subject, timestamp, signal, value) or wide (subject, timestamp, a column per signal)."""
 
 from __future__ import annotations
 
@@ -60,14 +60,15 @@ def import_table(
 ) -> DayStore:
     """Read a CSV (also .csv.gz) or Parquet file, or a folder of them, into a new store at `out` with one day per person and local date.
 
-    A file with the columns `signal` and `value` is long, any other wide. Empty cells are missing; so are, for LSM-2 signals, values out of their plausible range.
+    A file with the columns `signal` and `value` is long, any other wide. Empty cells are missing; so are values of LSM-2 signals outside
+    their plausible range.
 
     columns: the signals to take, in this order; default all (wide: every column must then be numeric).
     subject, timestamp, signal, value: names of those columns.
     where: a true/false column; only rows where it is true are read.
     epoch_minutes: minutes per sample, a divisor of 60. Two values in one epoch are an error, or averaged with aggregate="mean".
-    timezone: "local" if times are wall clock, else the IANA zone people lived in: times with a zone are converted to it, and of the hour that
-        happens twice when clocks go back the first is kept.
+    timezone: "local" if times are wall clock, else the IANA zone people lived in: times with a zone are converted to it, and of the hour
+        that happens twice when clocks go back the first is kept.
     min_observed: leave out days of which less than this fraction is observed; days without any value are always left out.
     log1p: signals to normalise through log(1 + x).
     units: unit by signal, for signals that are not LSM-2's, or not in LSM-2's unit (which also lifts the plausible range).
@@ -143,8 +144,8 @@ def _read_files(files: Sequence[TableFile], layout: TableLayout, grid: DayGrid, 
                 if at is not None:
                     time = np.datetime64(int(minutes[at]), "m").item()
                     raise InputError(
-                        f"{file.path}, row {first_row + at}: subject {subjects[people[at]]!r} already has a value of {names[codes[at]]!r} in the "
-                        f'{layout.epoch_minutes} min from {time:%Y-%m-%d %H:%M}; remove one of them, or average them with aggregate="mean"'
+                        f"{file.path}, row {first_row + at}: subject {subjects[people[at]]!r} already has a value of {names[codes[at]]!r} "
+                        f'in the {layout.epoch_minutes} min from {time:%Y-%m-%d %H:%M}; remove one, or average them with aggregate="mean"'
                     )
             yield batch.num_rows
 
@@ -199,8 +200,8 @@ def _list_days(grid: DayGrid, signals: Sequence[Signal], min_observed: float, re
     for signal, observed, count in zip(signals, observed_of, outside_of, strict=True):
         if 2 * count > observed:
             raise InputError(
-                f"{source}: {count} of {observed} values of {signal.name!r} are outside {signal.low:g} to {signal.high:g} {signal.unit}; is the unit "
-                f"another one? Name it with units, or rename the signal"
+                f"{source}: {count} of {observed} values of {signal.name!r} are outside {signal.low:g} to {signal.high:g} {signal.unit}; "
+                "is the unit another one? Name it with units, or rename the signal"
             )
 
 

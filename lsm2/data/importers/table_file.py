@@ -30,9 +30,9 @@ class TableFile:
             if path.stat().st_size == 0:
                 raise InputError(f"{path} is empty; export it again, or leave it out")
             schema = self._open_csv().schema if self.is_csv else pyarrow.parquet.read_schema(path)
-        except (OSError, pa.ArrowException) as error:
+            self.columns: list[str] = schema.names
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
-        self.columns: list[str] = schema.names
         if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
             raise InputError(f"{path} has two columns named {twice[0]!r}; rename one of them")
 

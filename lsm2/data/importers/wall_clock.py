@@ -18,8 +18,8 @@ _NAIVE, _AWARE = pa.timestamp("ns"), pa.timestamp("ns", tz="UTC")
 
 
 class WallClock:
-    """Reads one file's times. `timezone` is "local" (times are wall clock, and carry no zone) or an IANA name: times with a zone are converted to it,
-    times without one are its wall clock. Raises InputError for a name that is not a time zone."""
+    """Reads one file's times. `timezone` is "local" (times are wall clock, and carry no zone) or an IANA name: times with a zone are
+    converted to it, times without one are its wall clock. Raises InputError for a name that is not a time zone."""
 
     def __init__(self, timezone: str, file: Path, column: str) -> None:
         self._zone = None if timezone == LOCAL else _zone(timezone)
@@ -29,8 +29,9 @@ class WallClock:
     def minutes(self, cells: pa.Array, first_row: int) -> tuple[np.ndarray, np.ndarray]:
         """(minutes of wall clock since 1970-01-01 00:00, rows to keep) of a column of times or ISO 8601 text.
 
-        When clocks go back an hour of wall clock happens twice: of times with a zone the first is kept. When they go forward an hour stays missing.
-        Raises InputError naming the row of a cell that is no time, or whose zone is missing where other rows have one, or the other way round.
+        When clocks go back an hour of wall clock happens twice: of times with a zone the first is kept. When they go forward an hour stays
+        missing. Raises InputError naming the row of a cell that is no time, or that has no zone where other rows have one, or one where
+        they have none.
         """
         if cells.null_count:
             row = first_row + int(np.flatnonzero(cells.is_null().to_numpy(zero_copy_only=False))[0])
@@ -41,8 +42,8 @@ class WallClock:
             return minutes, np.ones(len(minutes), dtype=bool)
         if self._zone is None:
             raise InputError(
-                f"{self._file}, row {first_row}, column {self._column!r}: {cells[0].as_py()} has a time zone, and days are cut at local midnight; "
-                "name the zone the person lived in with timezone, for instance Europe/Berlin"
+                f"{self._file}, row {first_row}, column {self._column!r}: {cells[0].as_py()} has a time zone, and days are cut at "
+                "local midnight; name the zone the person lived in with timezone, for instance Europe/Berlin"
             )
         # Every zone's offset has been constant within quarters of an hour since clocks were standardised.
         quarters, inverse = np.unique(minutes // 15, return_inverse=True)
@@ -87,5 +88,5 @@ def _zone(name: str) -> zoneinfo.ZoneInfo:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         raise InputError(
-            f"timezone {name!r} is not known here; use 'local' or an IANA name such as Europe/Berlin (if that fails too: pip install tzdata)"
+            f"timezone {name!r} is not known here; use 'local' or an IANA name such as Europe/Berlin (if that fails: pip install tzdata)"
         ) from None
