@@ -1,7 +1,8 @@
 """Packed inputs, the two yardsticks (plain PyTorch in the same dtype, exact in float64) and the accuracy rule, for tests and benchmarks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -143,7 +144,8 @@ def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults)
 
     A D-term float32 sum leaves something of an lse, dq or dk that is exactly 0 (dq and dk are with a single key): `floor` is how much.
     """
-    plain, exact = sdpa_per_sequence(inputs), exact_attention(inputs)
+    with _one_thread():
+        plain, exact = sdpa_per_sequence(inputs), exact_attention(inputs)
     by_size: dict[tuple[int, int], list[tuple[slice, slice]]] = {}
     for rows_q, rows_k in inputs.sequences():
         size = (rows_q.stop - rows_q.start).bit_length(), (rows_k.stop - rows_k.start).bit_length()
@@ -165,6 +167,17 @@ def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults)
     for name, tail in (("out", actual.out[end_q:]), ("dq", actual.dq[end_q:]), ("dk", actual.dk[end_k:]), ("dv", actual.dv[end_k:])):
         assert not tail.any(), f"{name} is not 0 past the last sequence"
     assert (actual.lse[:, end_q:] == -torch.inf).all(), "lse is not -inf past the last sequence"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of tiny operations are done many times sooner by one thread than by several that wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _largest(x: Tensor) -> float:

@@ -1,5 +1,6 @@
 """What `import lsm2_kernels` brings along, and what `python -m lsm2_kernels` says; in fresh interpreters."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -7,8 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from lsm2_kernels import _ops
+
 REPOSITORY = Path(__file__).parents[2]
 HEAVY = {"triton", "matplotlib", "sklearn", "polars", "pandas", "scipy", "pyarrow"}
+
+
+def installed() -> bool:
+    try:
+        return bool(importlib.metadata.version("lsm2-kernels"))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def run_python(*arguments: str, cwd: Path = REPOSITORY, path: Path | None = None) -> str:
@@ -35,6 +47,13 @@ def test_triton_is_not_loaded_by_cpu_tensors():
     before, _ = modules_after("pass")
     after, _ = modules_after("import lsm2_kernels as l; x = torch.zeros(3, 1, 8); l.varlen_attention(x, x, x, torch.tensor([0, 3]))")
     assert not (after - before) & HEAVY
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler here")
+@pytest.mark.skipif(not installed(), reason="lsm2-kernels is not installed: `make test` installs it")
+def test_compiled_kernels_serve_the_cpu_where_there_is_a_compiler():
+    assert _ops.cpu_library is not None, _ops.why_no_cpu_library
+    assert _ops.instruction_set() in _ops.INSTRUCTION_SETS
 
 
 def test_main_says_who_serves_what():
