@@ -6,7 +6,7 @@ With P the softmax weights and dP = dO V^T, the gradient of the scores is dS = P
 import triton
 import triton.language as tl
 
-from .rows import load_numbers, load_rows, store_rows
+from .rows import load_numbers, load_rows, store_numbers, store_rows
 from .schedule import find_tile, load_bounds
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -21,31 +21,12 @@ def attention_backward_delta(
     head = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0).to(tl.int64) * BLOCK_M
     rows_left = num_queries - row
-    out_rows = load_rows(out + head * HEAD_DIM, row, out_row_stride, rows_left, BLOCK_M, HEAD_DIM, BLOCK_D, True).to(tl.float32)
-    grad = load_rows(grad_out + head * grad_head_stride, row, grad_row_stride, rows_left, BLOCK_M, HEAD_DIM, BLOCK_D, True).to(tl.float32)
-    delta_rows = tl.sum(out_rows * grad, 1)
+    out_rows = load_rows(out + head * HEAD_DIM, row, out_row_stride, rows_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+    grad = load_rows(grad_out + head * grad_head_stride, row, grad_row_stride, rows_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+    delta_rows = tl.sum(out_rows.to(tl.float32) * grad.to(tl.float32), 1)
     if grad_lse is not None:
-        delta_rows -= load_numbers(grad_lse + head * num_queries, row, rows_left, BLOCK_M, True)
-    rows = tl.arange(0, BLOCK_M)
-    tl.store(delta + head * num_queries + row + rows, delta_rows, mask=rows < rows_left)
-
-
-@triton.jit
-def add_queries(
-    dk_acc, dv_acc, key, value, q, grad_out, lse, delta, row, q_stride, grad_stride, num_queries, scale_log2,
-    BLOCK_M: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr, RAGGED: tl.constexpr,
-):  # fmt: skip
-    """Add what the BLOCK_M queries from `row` on give to dk / scale and dv; queries that are not there have grad_out and delta 0."""
-    query = load_rows(q, row, q_stride, num_queries, BLOCK_M, HEAD_DIM, BLOCK_D, RAGGED)
-    lse_log2 = load_numbers(lse, row, num_queries, BLOCK_M, RAGGED) * LOG2_E
-    scores = tl.dot(key, tl.trans(query), input_precision=PRECISION)
-    weights = tl.exp2(scores * scale_log2 - lse_log2[None, :])
-    grad = load_rows(grad_out, row, grad_stride, num_queries, BLOCK_M, HEAD_DIM, BLOCK_D, RAGGED)
-    dv_acc = tl.dot(weights.to(grad.dtype), grad, dv_acc, input_precision=PRECISION)
-    grad_weights = tl.dot(value, tl.trans(grad), input_precision=PRECISION)
-    grad_scores = weights * (grad_weights - load_numbers(delta, row, num_queries, BLOCK_M, RAGGED)[None, :])
-    dk_acc = tl.dot(grad_scores.to(query.dtype), query, dk_acc, input_precision=PRECISION)
-    return dk_acc, dv_acc
+        delta_rows -= load_numbers(grad_lse + head * num_queries, row, rows_left, BLOCK_M)
+    store_numbers(delta + head * num_queries, row, rows_left, delta_rows, BLOCK_M)
 
 
 @triton.jit(do_not_specialize=["num_queries", "num_keys", "num_sequences"])
@@ -62,47 +43,32 @@ def attention_backward_dkdv(
         return
     q_start, q_length = load_bounds(cu_seqlens_q, sequence, num_sequences, num_queries)
     first_key, keys_left = k_start + k_row, k_length - k_row
-    key = load_rows(k + kv_head * k_head_stride, first_key, k_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D, True)
-    value = load_rows(v + kv_head * v_head_stride, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D, True)
+    key = load_rows(k + kv_head * k_head_stride, first_key, k_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
+    value = load_rows(v + kv_head * v_head_stride, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
     scale_log2 = scale * LOG2_E
     dk_acc = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     dv_acc = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
 
-    full_length = q_length // BLOCK_M * BLOCK_M
     for member in range(GROUP):
         head = kv_head * GROUP + member
         head_q, head_grad = q + head * q_head_stride, grad_out + head * grad_head_stride
         head_lse, head_delta = lse + head * num_queries, delta + head * num_queries
-        for row in range(0, full_length, BLOCK_M):
-            dk_acc, dv_acc = add_queries(
-                dk_acc, dv_acc, key, value, head_q, head_grad, head_lse, head_delta, q_start + row, q_row_stride, grad_row_stride, BLOCK_M,
-                scale_log2, BLOCK_M, HEAD_DIM, BLOCK_D, PRECISION, False,
-            )  # fmt: skip
-        if full_length < q_length:
-            dk_acc, dv_acc = add_queries(
-                dk_acc, dv_acc, key, value, head_q, head_grad, head_lse, head_delta, q_start + full_length, q_row_stride, grad_row_stride,
-                q_length - full_length, scale_log2, BLOCK_M, HEAD_DIM, BLOCK_D, PRECISION, True,
-            )  # fmt: skip
+        for q_row in range(0, q_length, BLOCK_M):
+            # A query that is not there has grad and delta 0, so adds 0 to both sums: no score needs a mask.
+            first_query, queries_left = q_start + q_row, q_length - q_row
+            query = load_rows(head_q, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+            scores = tl.dot(key, tl.trans(query), input_precision=PRECISION)
+            lse_log2 = load_numbers(head_lse, first_query, queries_left, BLOCK_M) * LOG2_E
+            weights = tl.exp2(scores * scale_log2 - lse_log2[None, :])
+            grad = load_rows(head_grad, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+            dv_acc = tl.dot(weights.to(grad.dtype), grad, dv_acc, input_precision=PRECISION)
+            grad_weights = tl.dot(value, tl.trans(grad), input_precision=PRECISION)
+            delta_rows = load_numbers(head_delta, first_query, queries_left, BLOCK_M)
+            grad_scores = weights * (grad_weights - delta_rows[None, :])
+            dk_acc = tl.dot(grad_scores.to(query.dtype), query, dk_acc, input_precision=PRECISION)
 
     store_rows(dk + kv_head * dk_head_stride, first_key, dk_row_stride, keys_left, dk_acc * scale, BLOCK_N, HEAD_DIM, BLOCK_D)
     store_rows(dv + kv_head * dv_head_stride, first_key, dv_row_stride, keys_left, dv_acc, BLOCK_N, HEAD_DIM, BLOCK_D)
-
-
-@triton.jit
-def add_keys(
-    dq_acc, query, grad, lse_log2, delta_rows, k, v, row, k_stride, v_stride, num_keys, scale_log2,
-    BLOCK_N: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, PRECISION: tl.constexpr, RAGGED: tl.constexpr,
-):  # fmt: skip
-    """Add what the BLOCK_N keys from `row` on give to dq / scale."""
-    key = load_rows(k, row, k_stride, num_keys, BLOCK_N, HEAD_DIM, BLOCK_D, RAGGED)
-    scores = tl.dot(query, tl.trans(key), input_precision=PRECISION)
-    weights = tl.exp2(scores * scale_log2 - lse_log2[:, None])
-    if RAGGED:  # a score of 0 where there is no key may give infinite weight, and 0 * inf is NaN
-        weights = tl.where(tl.arange(0, BLOCK_N)[None, :] < num_keys, weights, 0.0)
-    value = load_rows(v, row, v_stride, num_keys, BLOCK_N, HEAD_DIM, BLOCK_D, RAGGED)
-    grad_weights = tl.dot(grad, tl.trans(value), input_precision=PRECISION)
-    grad_scores = weights * (grad_weights - delta_rows[:, None])
-    return tl.dot(grad_scores.to(key.dtype), key, dq_acc, input_precision=PRECISION)
 
 
 @triton.jit(do_not_specialize=["num_queries", "num_keys", "num_sequences"])
@@ -119,25 +85,25 @@ def attention_backward_dq(
         return
     k_start, k_length = load_bounds(cu_seqlens_k, sequence, num_sequences, num_keys)
     first_query, queries_left = q_start + q_row, q_length - q_row
-    query = load_rows(q + head * q_head_stride, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D, True)
-    grad = load_rows(grad_out + head * grad_head_stride, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D, True)
-    lse_log2 = load_numbers(lse + head * num_queries, first_query, queries_left, BLOCK_M, True) * LOG2_E
-    delta_rows = load_numbers(delta + head * num_queries, first_query, queries_left, BLOCK_M, True)
+    query = load_rows(q + head * q_head_stride, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+    grad = load_rows(grad_out + head * grad_head_stride, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+    lse_log2 = load_numbers(lse + head * num_queries, first_query, queries_left, BLOCK_M) * LOG2_E
+    delta_rows = load_numbers(delta + head * num_queries, first_query, queries_left, BLOCK_M)
     k += head // GROUP * k_head_stride
     v += head // GROUP * v_head_stride
     scale_log2 = scale * LOG2_E
     dq_acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
 
-    full_length = k_length // BLOCK_N * BLOCK_N
-    for row in range(0, full_length, BLOCK_N):
-        dq_acc = add_keys(
-            dq_acc, query, grad, lse_log2, delta_rows, k, v, k_start + row, k_row_stride, v_row_stride, BLOCK_N, scale_log2,
-            BLOCK_N, HEAD_DIM, BLOCK_D, PRECISION, False,
-        )  # fmt: skip
-    if full_length < k_length:
-        dq_acc = add_keys(
-            dq_acc, query, grad, lse_log2, delta_rows, k, v, k_start + full_length, k_row_stride, v_row_stride, k_length - full_length,
-            scale_log2, BLOCK_N, HEAD_DIM, BLOCK_D, PRECISION, True,
-        )  # fmt: skip
+    for k_row in range(0, k_length, BLOCK_N):
+        first_key, keys_left = k_start + k_row, k_length - k_row
+        key = load_rows(k, first_key, k_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
+        scores = tl.dot(query, tl.trans(key), input_precision=PRECISION)
+        weights = tl.exp2(scores * scale_log2 - lse_log2[:, None])
+        if keys_left < BLOCK_N:  # the score 0 of a key that is not there may give infinite weight, and inf * 0 is NaN
+            weights = tl.where(tl.arange(0, BLOCK_N)[None, :] < keys_left, weights, 0.0)
+        value = load_rows(v, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
+        grad_weights = tl.dot(grad, tl.trans(value), input_precision=PRECISION)
+        grad_scores = weights * (grad_weights - delta_rows[:, None])
+        dq_acc = tl.dot(grad_scores.to(key.dtype), key, dq_acc, input_precision=PRECISION)
 
     store_rows(dq + head * dq_head_stride, first_query, dq_row_stride, queries_left, dq_acc * scale, BLOCK_M, HEAD_DIM, BLOCK_D)

@@ -13,19 +13,17 @@ def point_at_rows(base, row, row_stride, BLOCK: tl.constexpr, BLOCK_D: tl.conste
 @triton.jit
 def mark_inside(num_rows, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
     """True (BLOCK, BLOCK_D) in the first num_rows rows and HEAD_DIM columns."""
-    return (tl.arange(0, BLOCK)[:, None] < num_rows) & (tl.arange(0, BLOCK_D)[None, :] < HEAD_DIM)
+    inside = tl.arange(0, BLOCK)[:, None] < num_rows
+    if HEAD_DIM < BLOCK_D:
+        inside = inside & (tl.arange(0, BLOCK_D)[None, :] < HEAD_DIM)
+    return inside
 
 
 @triton.jit
-def load_rows(base, row, row_stride, num_rows, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, RAGGED: tl.constexpr):
-    """BLOCK rows from `row` on (BLOCK, BLOCK_D); if RAGGED only num_rows of them are there, the others are zeros."""
-    pointers = point_at_rows(base, row, row_stride, BLOCK, BLOCK_D)
-    if RAGGED:
-        return tl.load(pointers, mask=mark_inside(num_rows, BLOCK, HEAD_DIM, BLOCK_D), other=0.0)
-    elif HEAD_DIM == BLOCK_D:
-        return tl.load(pointers)
-    else:
-        return tl.load(pointers, mask=tl.arange(0, BLOCK_D)[None, :] < HEAD_DIM, other=0.0)
+def load_rows(base, row, row_stride, num_rows, BLOCK: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
+    """BLOCK rows from `row` on (BLOCK, BLOCK_D), of which num_rows are there; the others, and columns past HEAD_DIM, are zeros."""
+    inside = mark_inside(num_rows, BLOCK, HEAD_DIM, BLOCK_D)
+    return tl.load(point_at_rows(base, row, row_stride, BLOCK, BLOCK_D), mask=inside, other=0.0)
 
 
 @triton.jit
@@ -36,10 +34,14 @@ def store_rows(base, row, row_stride, num_rows, values, BLOCK: tl.constexpr, HEA
 
 
 @triton.jit
-def load_numbers(base, row, num_rows, BLOCK: tl.constexpr, RAGGED: tl.constexpr):
-    """One number a row (BLOCK,), such as lse; zeros past num_rows if RAGGED."""
-    pointers = base + row + tl.arange(0, BLOCK)
-    if RAGGED:
-        return tl.load(pointers, mask=tl.arange(0, BLOCK) < num_rows, other=0.0)
-    else:
-        return tl.load(pointers)
+def load_numbers(base, row, num_rows, BLOCK: tl.constexpr):
+    """One number a row (BLOCK,), such as lse; zeros past num_rows."""
+    rows = tl.arange(0, BLOCK)
+    return tl.load(base + row + rows, mask=rows < num_rows, other=0.0)
+
+
+@triton.jit
+def store_numbers(base, row, num_rows, values, BLOCK: tl.constexpr):
+    """The first num_rows of values (BLOCK,)."""
+    rows = tl.arange(0, BLOCK)
+    tl.store(base + row + rows, values, mask=rows < num_rows)

@@ -22,9 +22,59 @@ class Tile(NamedTuple):
     num_stages: int
 
 
+# By architecture and bytes of an element; then by kernel; then by the largest padded head dim that a tile serves.
+# Chosen by offline compilation, spill-free and within shared memory (python -m benchmarks.aot), not yet by timing.
+TILES = {
+    ("sm_80", 2): {
+        "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
+        "dkdv": {64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
+        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 8, 2)},
+    },
+    ("sm_80", 4): {
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
+        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+    },
+    ("sm_90", 2): {
+        "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
+        "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
+        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
+    },
+    ("sm_90", 4): {
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
+        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+    },
+    ("sm_100", 2): {
+        "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
+        "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
+        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
+    },
+    ("sm_100", 4): {
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
+        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+    },
+    ("gfx942", 2): {
+        "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 2), 256: Tile(64, 32, 4, 2)},
+        "dkdv": {64: Tile(64, 64, 4, 1), 128: Tile(32, 64, 4, 1), 256: Tile(16, 32, 4, 1)},
+        "dq": {64: Tile(64, 64, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
+    },
+    ("gfx942", 4): {
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 16, 4, 1)},
+        "dkdv": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
+        "dq": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
+    },
+}
+
+
 def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) -> Tile:
     """Tile of kernel "forward", "delta", "dkdv" or "dq"."""
-    return Tile(64, 32, 4, 2)
+    block_d = padded_head_dim(head_dim)
+    if kernel == "delta":
+        return Tile(4096 // block_d, 0, 4, 1)
+    by_size = TILES[architecture, dtype.itemsize][kernel]
+    return by_size[min(size for size in by_size if size >= block_d)]
 
 
 def attention_settings(
