@@ -1,11 +1,22 @@
 """The reference against definitions: dense softmax with a block mask, numerical derivatives, loops over rows."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
 
 from lsm2_kernels import reference
 from lsm2_kernels.testing import cu_seqlens_of, make_qkv
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny operations are done many times sooner by one thread than by several that wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Attention(torch.autograd.Function):
