@@ -65,7 +65,7 @@ def forecast(model: LSM2, values: Days, minutes: int) -> Days:
 
 def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> Tensor:
     """Days as a float32 tensor (B, C, L) on the CPU, normalised; the last `ignored` samples missing."""
-    days = np.array(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=np.float32)
+    days = np.array(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=np.float32)
     expected = (model.config.num_signals, model.config.window_minutes)
     if days.ndim not in (2, 3) or days.shape[-2:] != expected:
         raise InputError(

@@ -88,7 +88,7 @@ class LSM2(nn.Module):
     def from_pretrained(cls, path_or_hub_id: Path | str) -> LSM2:
         """The model in a folder of `save_pretrained`, in a run folder, or in a repository of the Hugging Face hub (needs huggingface_hub).
 
-        In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what does not fit the configuration.
+        In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what does not fit.
         """
         folder = files.find_model(path_or_hub_id)
         config, normalization = files.load_settings(folder)
