@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,7 +188,7 @@ def pretrain(
     changes = {name: value for name, value in dataclasses.asdict(model).items() if value is not None}
     config = _config_for(store, PRESETS[preset](), changes | {"masking": masking_config})
     run = run_pretraining(config, train_config, store, out, resume=resume)
-    print(f"{run}: trained model in {run / 'model'}")
+    print(f"model in {run / 'model'}")
 
 
 def _config_for(store: DayStore, preset: LSM2Config, changes: dict[str, Any]) -> LSM2Config:
@@ -278,11 +279,17 @@ def report(run: Positional[Path], /, data: Path | None = None) -> None:
     print(write_report(folder, folder.store(data)))
 
 
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"lsm2: warning: {message}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; 0 if all went well, 2 with one line on stderr if the input is at fault."""
     description = "Pre-train and evaluate masked autoencoders on incomplete wearable-sensor data."
     try:
-        app.cli(prog="lsm2", description=description, args=arguments, config=(FlagCreatePairsOff, PositionalMetavarFromFieldName))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app.cli(prog="lsm2", description=description, args=arguments, config=(FlagCreatePairsOff, PositionalMetavarFromFieldName))
     except (InputError, OSError) as error:
         print(f"lsm2: error: {error}", file=sys.stderr)
         return 2

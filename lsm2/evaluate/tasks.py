@@ -35,7 +35,7 @@ class Task:
     def label(self) -> str:
         """What tables and figures call it."""
         if self.kind == "random":
-            return f"random {self.amount:.0%}"
+            return f"random {100 * self.amount:.0f} %"
         if self.kind == "signal":
             return f"{self.amount:g} signal{'s' if self.amount > 1 else ''} all day"
         return f"{'gap' if self.kind == 'interpolation' else 'forecast'} {self.amount:g} min"
@@ -79,7 +79,7 @@ def _random(task: Task, observed: np.ndarray, minutes_per_step: float, rng: np.r
 
 def _interpolation(task: Task, observed: np.ndarray, minutes_per_step: float, rng: np.random.Generator) -> Regions:
     """A block of all signals that starts and ends on a step with data, with data somewhere before and somewhere after it."""
-    length, has_data = task.steps(minutes_per_step), observed.any(axis=0)
+    length, has_data = task.steps(minutes_per_step), np.any(observed, axis=0)
     places = np.flatnonzero(has_data)
     if len(places) == 0:
         return None

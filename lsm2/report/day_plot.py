@@ -12,6 +12,7 @@ from lsm2.errors import InputError
 from lsm2.evaluate.generative import fitting_normalization, reconstruct
 from lsm2.evaluate.tasks import TASKS
 from lsm2.model.mae import LSM2
+from lsm2.report.plots import require_matplotlib
 
 COLOUR_RANGE = 2.5
 MISSING_COLOUR, MISSING_HATCH_COLOUR, HIDDEN_COLOUR = "#dcdcdc", "#9c9c9c", "#ffffff"
@@ -23,6 +24,7 @@ def plot_day(path: Path, model: LSM2, store: DayStore, day_id: str, task: str) -
 
     False, and no picture, where the day has too little data for the task; raises InputError for an unknown day or task.
     """
+    require_matplotlib()
     normalization = fitting_normalization(model, store)
     if task not in TASKS:
         raise InputError(f"unknown task {task!r}; choose among {', '.join(TASKS)}")

@@ -78,7 +78,8 @@ def _subtitle(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
         f"trained on {len(config['train_subjects'])} people, {len(config['heldout_subjects'])} held out",
     ]
     if metrics:
-        said.append(f"{metrics[-1]['step']} steps")
+        minutes = metrics[-1].get("seconds", 0) / 60
+        said.append(f"{metrics[-1]['step']} steps" + (f" in {minutes:.1f} min" if minutes else ""))
     return "; ".join(said)
 
 

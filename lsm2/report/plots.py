@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lsm2.errors import InputError
 from lsm2.evaluate.tasks import TASKS, Kind
 
 METHOD_LABELS = {
@@ -29,9 +31,15 @@ METHOD_COLOURS = {
 KIND_TITLES: dict[Kind, str] = {
     "random": "random tokens hidden",
     "interpolation": "a gap in all signals",
-    "extrapolation": "a forecast of all signals",
-    "signal": "whole signals hidden all day",
+    "extrapolation": "a forecast of all signals (nearest = linear = last value)",
+    "signal": "whole signals hidden all day (nearest = linear = last value = mean)",
 }
+
+
+def require_matplotlib() -> None:
+    """Raise InputError where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise InputError("figures need matplotlib, which is not installed: pip install matplotlib")
 
 
 def draw_loss(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
@@ -60,7 +68,8 @@ def draw_gap_error(path: Path, evaluation: dict[str, Any]) -> None:
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    for axis, kind in zip(axes, ("interpolation", "extrapolation"), strict=True):
+    kinds: tuple[Kind, ...] = ("interpolation", "extrapolation")
+    for axis, kind in zip(axes, kinds, strict=True):
         names = [name for name in _tasks_of(kind, evaluation) if _first_of_its_length(name, kind, evaluation)]
         minutes = [evaluation["tasks"][name]["minutes"] for name in names]
         for method, label in METHOD_LABELS.items():
@@ -96,7 +105,7 @@ def draw_task_errors(path: Path, evaluation: dict[str, Any]) -> None:
     """Write a PNG of bars: the error of every method on every task."""
     from matplotlib.figure import Figure
 
-    kinds = [kind for kind in KIND_TITLES if _tasks_of(kind, evaluation)]
+    kinds: list[Kind] = [kind for kind in KIND_TITLES if _tasks_of(kind, evaluation)]
     figure = Figure(figsize=(12, 3.1 * -(-len(kinds) // 2)), layout="constrained")
     axes = figure.subplots(-(-len(kinds) // 2), 2, sharey=True, squeeze=False).reshape(-1)
     for axis, kind in zip(axes, kinds, strict=False):

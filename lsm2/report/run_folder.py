@@ -54,7 +54,9 @@ class RunFolder:
         """The trained model, in evaluation mode."""
         if not (self.path / "model").is_dir():
             _ = self.config
-            raise InputError(f"{self.path} has no model/ yet: its training has not finished; continue it with `lsm2 pretrain ... --resume`")
+            raise InputError(
+                f"{self.path} has no model/ yet, as training has not reached a checkpoint; continue it with `lsm2 pretrain ... --resume`"
+            )
         return LSM2.from_pretrained(self.path / "model").eval()
 
     def unseen_days(self, store: DayStore) -> list[int]:

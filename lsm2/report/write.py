@@ -12,7 +12,7 @@ from lsm2.evaluate.tasks import TASKS
 from lsm2.report.cohort import describe
 from lsm2.report.day_plot import plot_day
 from lsm2.report.page import render_page
-from lsm2.report.plots import draw_gap_error, draw_loss, draw_task_errors
+from lsm2.report.plots import draw_gap_error, draw_loss, draw_task_errors, require_matplotlib
 from lsm2.report.run_folder import RunFolder
 
 CANDIDATE_DAYS = 24
@@ -24,6 +24,7 @@ def write_report(run: RunFolder, store: DayStore | None) -> Path:
 
     Without an evaluation, a store or metrics the page says what is not there. Pictures of days that `lsm2 plot` wrote are shown too.
     """
+    require_matplotlib()
     figures: dict[str, Path] = {}
     notes: list[str] = []
     evaluation = run.evaluation
@@ -39,7 +40,7 @@ def write_report(run: RunFolder, store: DayStore | None) -> Path:
     if store is None:
         notes.append("The data store is not where it was in training, so no day is shown; `lsm2 report RUN --data STORE` names it.")
     elif not (run.path / "model").is_dir():
-        notes.append("The training has not finished, so no reconstruction is shown.")
+        notes.append("Training has not reached a checkpoint, so no reconstruction is shown.")
     else:
         figures |= _day_pictures(run, store)
     for picture in sorted(run.path.glob("day-*.png")):

@@ -19,8 +19,8 @@ def gappy_day(seed: int, observed_share: float = 0.6) -> np.ndarray:
     return observed
 
 
-def drawn(task: Task, observed: np.ndarray, **names):
-    tokens = task.draw(observed, MINUTES_PER_STEP, **({"day_id": "ann/2026-01-01"} | names))
+def drawn(task: Task, observed: np.ndarray, day_id: str = "ann/2026-01-01", **numbers: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens = task.draw(observed, MINUTES_PER_STEP, day_id=day_id, **numbers)
     assert tokens is not None
     return tokens.hidden.reshape(observed.shape), tokens.scored.reshape(observed.shape)
 
@@ -106,8 +106,9 @@ def test_impossible_days_give_none():
 def test_masks_change_with_task_draw_seed_and_day():
     observed, task = gappy_day(5), TASKS["random_50"]
     hidden, _ = drawn(task, observed)
-    for changed in ({"draw": 1}, {"seed": 1}, {"day_id": "ann/2026-01-02"}):
-        assert (drawn(task, observed, **changed)[0] != hidden).any()
+    assert (drawn(task, observed, draw=1)[0] != hidden).any()
+    assert (drawn(task, observed, seed=1)[0] != hidden).any()
+    assert (drawn(task, observed, "ann/2026-01-02")[0] != hidden).any()
     assert (drawn(task, observed)[0] == hidden).all()
 
 

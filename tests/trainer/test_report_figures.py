@@ -44,9 +44,12 @@ def made_up_evaluation(mse=None) -> dict:
         }
         for method, value in values.items()
     }
+    aim_over = {"linear": {"mse_ratio": values["aim"] / values["linear"], "interval": [0.4, 0.6]}}
     return {
         "generative": dict.fromkeys(TASKS, result),
-        "tasks": {name: {"days_scored": 3, "days_skipped": 1, "minutes": task.amount} for name, task in TASKS.items()},
+        "tasks": {
+            name: {"days_scored": 3, "days_skipped": 1, "minutes": task.amount, "aim_over": aim_over} for name, task in TASKS.items()
+        },
         "settings": {"num_days": 3, "num_people": 2, "draws": 1, "seed": 0},
     }
 
@@ -101,7 +104,7 @@ def test_page_is_self_contained_and_shows_the_numbers(run):
     page = write_report(run, None).read_text()
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"(src|href)=[\"'](?!data:)|<script|@import|url\(", page)
-    assert all(escape(label) in page for label in (*METHOD_LABELS.values(), "random 80%", "gap 180 min"))
+    assert all(escape(label) in page for label in (*METHOD_LABELS.values(), "random 80 %", "gap 180 min"))
     assert '<td class="best">1.000</td>' in page
     assert "prefers-color-scheme: dark" in page
     assert not list(run.path.glob(".*.part"))
@@ -109,7 +112,7 @@ def test_page_is_self_contained_and_shows_the_numbers(run):
 
 def test_gains_are_stated_also_when_the_model_lost():
     won = gains_over_linear(made_up_evaluation({"aim": 0.5, "linear": 1.0}))
-    assert "50% lower" in won[0] and len(won) == 2
+    assert "50% lower" in won[0] and "0.40 to 0.60 with 95 % over people" in won[0] and len(won) == 2
     lost = gains_over_linear(made_up_evaluation({"aim": 1.5, "linear": 1.0, "mean": 0.2}))
     assert "50% HIGHER" in lost[0] and "mean is best" in lost[0]
 
