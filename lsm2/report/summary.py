@@ -26,7 +26,7 @@ def gains_over_linear(evaluation: dict[str, Any]) -> list[str]:
         better = "lower" if aim <= linear else "HIGHER"
         interval = evaluation["tasks"][name]["aim_over"]["linear"]["interval"]
         certainty = f"; ratio {interval[0]:.2f} to {interval[1]:.2f} with 95 % over people" if interval else ""
-        winner = "" if "aim" in best_methods(results) else f"; {_winner(results)} is best"
+        winner = "" if "aim" in best_methods(results) else f"; best: {_winners(results)}"
         lines.append(
             f"{TASKS[name].label}: AIM's squared error is {abs(1 - aim / linear):.0%} {better} than linear interpolation's "
             f"({aim:.3f} against {linear:.3f}{certainty}){winner}"
@@ -34,5 +34,5 @@ def gains_over_linear(evaluation: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _winner(results: dict[str, dict[str, Any]]) -> str:
-    return " and ".join(sorted(method.replace("_", " ") for method in best_methods(results)))
+def _winners(results: dict[str, dict[str, Any]]) -> str:
+    return ", ".join(sorted(method.replace("_", " ") for method in best_methods(results)))

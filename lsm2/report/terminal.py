@@ -34,7 +34,7 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
     console.print(table)
     for name, info in evaluation["tasks"].items():
         if info["days_skipped"]:
-            console.print(f"{TASKS[name].label}: {info['days_skipped']} days have too little data for it and were left out")
+            console.print(f"{TASKS[name].label}: left out days with too little data: {info['days_skipped']}")
 
 
 def show_cohort(cohort: dict[str, Any]) -> None:

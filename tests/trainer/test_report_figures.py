@@ -114,7 +114,7 @@ def test_gains_are_stated_also_when_the_model_lost():
     won = gains_over_linear(made_up_evaluation({"aim": 0.5, "linear": 1.0}))
     assert "50% lower" in won[0] and "0.40 to 0.60 with 95 % over people" in won[0] and len(won) == 2
     lost = gains_over_linear(made_up_evaluation({"aim": 1.5, "linear": 1.0, "mean": 0.2}))
-    assert "50% HIGHER" in lost[0] and "mean is best" in lost[0]
+    assert "50% HIGHER" in lost[0] and "best: mean" in lost[0]
 
 
 def test_cohort_counts_each_missing_minute_once(tmp_path):
