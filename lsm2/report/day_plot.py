@@ -116,7 +116,12 @@ def draw_day(
     axes[-1].set_xlabel("hour of the day")
     figure.suptitle(title, fontsize=11)
     legend = [
-        Patch(facecolor=MISSING_COLOUR, edgecolor=MISSING_HATCH_COLOUR, hatch="//////", label="missing: never measured, or (middle) too little of it for the model"),
+        Patch(
+            facecolor=MISSING_COLOUR,
+            edgecolor=MISSING_HATCH_COLOUR,
+            hatch="//////",
+            label="missing: never measured, or (middle) too little of it for the model",
+        ),
         Patch(facecolor=HIDDEN_COLOUR, edgecolor="#555555", label="hidden from the model"),
     ]
     figure.legend(handles=legend, loc="outside lower left", ncols=2, fontsize=8, frameon=False)
