@@ -7,6 +7,7 @@ import torch
 
 from lsm2 import LSM2, LSM2Config, presets
 from lsm2.data import PackedBatch, collate
+from lsm2.model.decoder import CrossDecoder
 
 DECODERS = ("cross", "joint", "full")
 CONFIG = LSM2Config(
@@ -69,6 +70,7 @@ def test_order_of_tokens_does_not_matter(decoder: str) -> None:
 def test_cross_predictions_have_no_gradient_to_other_queries() -> None:
     model, batch, _ = make("cross")
     decoder = model.decoder
+    assert isinstance(decoder, CrossDecoder)
     memory = torch.randn(len(batch.visible_ids), 16)
     queries = (decoder.mask_token + decoder.positions(batch.query_ids)).detach().requires_grad_()
     predictions = decoder.decode(queries, batch.cu_query, memory, batch.cu_visible)
@@ -148,12 +150,13 @@ def test_autocast_keeps_loss_and_predictions_in_float32() -> None:
 def test_tied_start_makes_keys_equal_queries(tied: float | None) -> None:
     for decoder in ("cross", "joint"):
         model = LSM2(dataclasses.replace(presets.tiny(), decoder=decoder, tied_qk_init=tied))
-        query, key, _ = model.encoder.blocks[0].attention.qkv.weight.chunk(3)
-        pairs = [(query, key)]
-        attention = model.decoder.blocks[0].attention
-        pairs.append(
-            (attention.query.weight, attention.key_value.weight.chunk(2)[0]) if decoder == "cross" else attention.qkv.weight.chunk(3)[:2]
-        )
+        weights = model.state_dict()
+        pairs = [weights["encoder.blocks.0.attention.qkv.weight"].chunk(3)[:2]]
+        if decoder == "cross":
+            key, _ = weights["decoder.blocks.0.attention.key_value.weight"].chunk(2)
+            pairs.append((weights["decoder.blocks.0.attention.query.weight"], key))
+        else:
+            pairs.append(weights["decoder.blocks.0.attention.qkv.weight"].chunk(3)[:2])
         for query, key in pairs:
             assert torch.equal(query, key) == (tied is not None)
             if tied is not None:
