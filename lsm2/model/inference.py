@@ -1,9 +1,9 @@
-"""Using a trained model on days as arrays: embeddings, missing cells filled, the end of a window predicted."""
+"""Using a trained model on days: embeddings, missing cells filled, the end of a window predicted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,18 +14,25 @@ from lsm2.data.masking import token_observed
 from lsm2.data.normalize import CLIP
 from lsm2.data.tokens import patchify, unpatchify
 from lsm2.errors import InputError
+from lsm2.model.frames import FrameDays, is_frame
 
 if TYPE_CHECKING:
     from lsm2.model.mae import LSM2
 
 DAYS_AT_ONCE = 8
-Days = TypeVar("Days", np.ndarray, Tensor)
+Days = np.ndarray | Tensor | Any
+"""An array, a tensor, or a DataFrame of a library that is not imported here."""
 
 
-def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Days:
+def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Any:
     """`LSM2.encode`."""
     if level not in ("day", "token"):
         raise InputError(f"level is {level!r}; it must be 'day' or 'token'")
+    if is_frame(values):
+        if level == "token":
+            raise InputError("level 'token' needs arrays; a DataFrame gets level 'day'")
+        days = _frame_days(model, values)
+        return days.embeddings(encode(model, days.values, level))
     normalised = _normalised(model, values)
     shape = (len(normalised), model.config.num_tokens, model.config.encoder_width)
     result = torch.full(shape if level == "token" else (shape[0], shape[2]), torch.nan)
@@ -37,8 +44,11 @@ def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Days:
     return _like(values, result)
 
 
-def impute(model: LSM2, values: Days) -> Days:
+def impute(model: LSM2, values: Days) -> Any:
     """`LSM2.impute`."""
+    if is_frame(values):
+        days = _frame_days(model, values)
+        return days.samples(impute(model, days.values))
     normalised = _normalised(model, values)
     missing = normalised.isnan()
     enough = token_observed(~missing, model.config.patch_minutes, model.config.masking.token_min_observed)
@@ -49,8 +59,11 @@ def impute(model: LSM2, values: Days) -> Days:
     return _like(values, torch.where(missing, _physical(model, predicted), given))
 
 
-def forecast(model: LSM2, values: Days, minutes: int) -> Days:
+def forecast(model: LSM2, values: Days, minutes: int) -> Any:
     """`LSM2.forecast`."""
+    if is_frame(values):
+        days = _frame_days(model, values)
+        return days.samples(forecast(model, days.values, minutes))
     config = model.config
     if minutes % config.patch_minutes or not 0 < minutes < config.window_minutes:
         raise InputError(
@@ -61,6 +74,12 @@ def forecast(model: LSM2, values: Days, minutes: int) -> Days:
     asked = torch.zeros(len(normalised), config.num_signals, config.num_steps, dtype=torch.bool)
     asked[..., -(minutes // config.patch_minutes) :] = True
     return _like(values, _physical(model, _predict(model, normalised, asked.flatten(1)))[..., -minutes:])
+
+
+def _frame_days(model: LSM2, frame: Any) -> FrameDays:
+    if model.normalization is None:
+        raise InputError("this model has no signals.json, so the columns of a DataFrame cannot be told apart; give arrays")
+    return FrameDays.of(frame, [signal.name for signal in model.normalization.signals], model.config.window_minutes)
 
 
 def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> Tensor:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,8 +15,7 @@ from lsm2.data.normalize import Normalization
 from lsm2.model import files, inference
 from lsm2.model.decoder import CrossDecoder, JointDecoder
 from lsm2.model.encoder import Encoder
-
-Days = TypeVar("Days", np.ndarray, Tensor)
+from lsm2.model.inference import Days
 
 
 @dataclass(frozen=True)
@@ -55,28 +53,30 @@ class LSM2(nn.Module):
         num_target = batch.target_observed.sum()
         return MAEOutput(loss_sum / num_target.clamp(min=1), loss_sum, num_target, predictions)
 
-    def encode(self, values: Days, level: Literal["day", "token"] = "day") -> Days:
+    def encode(self, values: Days, level: Literal["day", "token"] = "day") -> Any:
         """Embeddings of days (B, C, L) or (C, L), NaN = missing, of which all observed tokens are visible.
 
         "day": (B, width), the mean over the day's visible tokens. "token": (B, N, width). NaN where nothing is visible; no B where none was
         given. A tensor gives a tensor on the CPU, a numpy array a numpy array, float32. Values are in physical units if the model has a
-        normalisation. Raises InputError for wrong shapes, values that cannot be normalised, or an unknown level.
+        normalisation. A pandas or polars DataFrame, wide (timestamp, a column per signal) or long (timestamp, signal, value), with or
+        without a column subject, gives such a frame with one row per subject and date. Raises InputError for wrong shapes, columns or
+        rows, values that cannot be normalised, or an unknown level.
         """
         return inference.encode(self, values, level)
 
-    def impute(self, values: Days) -> Days:
+    def impute(self, values: Days) -> Any:
         """Days (B, C, L) or (C, L) with every missing cell filled by the model; observed cells come back bit for bit.
 
         Tokens without enough data are predicted from all others, then missing minutes of the others from the complete tokens. Units, types
-        and errors as in `encode`.
+        and errors as in `encode`; a DataFrame gives a wide one with every sample of its days.
         """
         return inference.impute(self, values)
 
-    def forecast(self, values: Days, minutes: int) -> Days:
+    def forecast(self, values: Days, minutes: int) -> Any:
         """The last `minutes` samples of each day, (B, C, minutes) or (C, minutes), predicted from those before.
 
         What `values` holds there is not read. `minutes` counts samples of the window and must be a multiple of the patch. Units, types and
-        other errors as in `encode`.
+        other errors as in `encode`; a DataFrame gives a wide one with these samples.
         """
         return inference.forecast(self, values, minutes)
 
