@@ -1,4 +1,4 @@
-"""Days as pandas or polars DataFrames: wide (timestamp, a column per signal) or long (timestamp, signal, value); both may have a subject."""
+"""Days as pandas or polars DataFrames, wide (timestamp, a column per signal) or long (timestamp, signal, value), with subject or without."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lsm2.errors import InputError
 
@@ -97,8 +96,11 @@ def _times(table: pa.Table) -> np.ndarray:
         raise InputError(f"column timestamp holds {times.type}, not times; convert it, in pandas with to_datetime")
     if times.null_count:
         raise InputError(f"column timestamp is empty in row {times.is_null().index(True).as_py()}; fill it or drop the row")
-    wall_clock = pc.call_function("local_timestamp", [times]) if times.type.tz else times
-    return wall_clock.to_numpy().astype("datetime64[m]")
+    if times.type.tz:
+        import pyarrow.compute  # takes long to import
+
+        times = pyarrow.compute.call_function("local_timestamp", [times])
+    return times.to_numpy().astype("datetime64[m]")
 
 
 def _subjects(table: pa.Table) -> tuple[list[str] | None, np.ndarray]:
@@ -119,7 +121,7 @@ def _known(names: Sequence[str], signals: Sequence[str]) -> np.ndarray:
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:
     try:
-        return pc.cast(table[name], pa.float32(), safe=False).to_numpy()
+        return table[name].cast(pa.float32(), safe=False).to_numpy()
     except pa.ArrowException as error:
         raise InputError(f"column {name} cannot be read as numbers ({error}); convert it first") from None
 
