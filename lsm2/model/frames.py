@@ -1,4 +1,4 @@
-"""Days as pandas or polars DataFrames, wide (timestamp, a column per signal) or long (timestamp, signal, value), with subject or without."""
+"""Days as pandas or polars DataFrames: wide (timestamp, a column per signal) or long (timestamp, signal, value), subject optional."""
 
 from __future__ import annotations
 
