@@ -29,6 +29,15 @@ def attention_backward_delta(
     store_numbers(delta + head * num_queries, row, rows_left, delta_rows, BLOCK_M)
 
 
+@triton.jit
+def recompute_weights(scores, lse, scale, dtype: tl.constexpr):
+    """Softmax weights exp(scores * scale - lse) for products in `dtype`."""
+    if dtype == tl.float32:  # lse is scores * scale itself where there is one key: the difference must be 0
+        return tl.exp2((scores * scale - lse) * LOG2_E)
+    else:  # one instruction less a score; what it loses is less than rounding the weights to 16 bits does
+        return tl.exp2(scores * (scale * LOG2_E) - lse * LOG2_E)
+
+
 @triton.jit(do_not_specialize=["num_queries", "num_keys", "num_sequences"])
 def attention_backward_dkdv(
     q, k, v, grad_out, lse, delta, cu_seqlens_q, cu_seqlens_k, dk, dv, scale,
@@ -45,27 +54,26 @@ def attention_backward_dkdv(
     first_key, keys_left = k_start + k_row, k_length - k_row
     key = load_rows(k + kv_head * k_head_stride, first_key, k_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
     value = load_rows(v + kv_head * v_head_stride, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
-    scale_log2 = scale * LOG2_E
     dk_acc = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
     dv_acc = tl.zeros((BLOCK_N, BLOCK_D), tl.float32)
 
-    for member in range(GROUP):
+    num_blocks = tl.cdiv(q_length, BLOCK_M)
+    for step in range(GROUP * num_blocks):  # the blocks of the first query head, then those of the next: one loop, so one pipeline
+        member = step // num_blocks if GROUP > 1 else 0
+        q_row = (step - member * num_blocks) * BLOCK_M
         head = kv_head * GROUP + member
-        head_q, head_grad = q + head * q_head_stride, grad_out + head * grad_head_stride
-        head_lse, head_delta = lse + head * num_queries, delta + head * num_queries
-        for q_row in range(0, q_length, BLOCK_M):
-            # A query that is not there has grad and delta 0, so adds 0 to both sums: no score needs a mask.
-            first_query, queries_left = q_start + q_row, q_length - q_row
-            query = load_rows(head_q, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
-            scores = tl.dot(key, tl.trans(query), input_precision=PRECISION)
-            lse_log2 = load_numbers(head_lse, first_query, queries_left, BLOCK_M) * LOG2_E
-            weights = tl.exp2(scores * scale_log2 - lse_log2[None, :])
-            grad = load_rows(head_grad, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
-            dv_acc = tl.dot(weights.to(grad.dtype), grad, dv_acc, input_precision=PRECISION)
-            grad_weights = tl.dot(value, tl.trans(grad), input_precision=PRECISION)
-            delta_rows = load_numbers(head_delta, first_query, queries_left, BLOCK_M)
-            grad_scores = weights * (grad_weights - delta_rows[None, :])
-            dk_acc = tl.dot(grad_scores.to(query.dtype), query, dk_acc, input_precision=PRECISION)
+        # A query that is not there has grad and delta 0, so adds 0 to both sums: no score needs a mask.
+        first_query, queries_left = q_start + q_row, q_length - q_row
+        query = load_rows(q + head * q_head_stride, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+        scores = tl.dot(key, tl.trans(query), input_precision=PRECISION)
+        lse_rows = load_numbers(lse + head * num_queries, first_query, queries_left, BLOCK_M)
+        weights = recompute_weights(scores, lse_rows[None, :], scale, query.dtype)
+        grad = load_rows(grad_out + head * grad_head_stride, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+        dv_acc = tl.dot(weights.to(grad.dtype), grad, dv_acc, input_precision=PRECISION)
+        grad_weights = tl.dot(value, tl.trans(grad), input_precision=PRECISION)
+        delta_rows = load_numbers(delta + head * num_queries, first_query, queries_left, BLOCK_M)
+        grad_scores = weights * (grad_weights - delta_rows[None, :])
+        dk_acc = tl.dot(grad_scores.to(query.dtype), query, dk_acc, input_precision=PRECISION)
 
     store_rows(dk + kv_head * dk_head_stride, first_key, dk_row_stride, keys_left, dk_acc * scale, BLOCK_N, HEAD_DIM, BLOCK_D)
     store_rows(dv + kv_head * dv_head_stride, first_key, dv_row_stride, keys_left, dv_acc, BLOCK_N, HEAD_DIM, BLOCK_D)
@@ -87,18 +95,17 @@ def attention_backward_dq(
     first_query, queries_left = q_start + q_row, q_length - q_row
     query = load_rows(q + head * q_head_stride, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
     grad = load_rows(grad_out + head * grad_head_stride, first_query, grad_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
-    lse_log2 = load_numbers(lse + head * num_queries, first_query, queries_left, BLOCK_M) * LOG2_E
+    lse_rows = load_numbers(lse + head * num_queries, first_query, queries_left, BLOCK_M)
     delta_rows = load_numbers(delta + head * num_queries, first_query, queries_left, BLOCK_M)
     k += head // GROUP * k_head_stride
     v += head // GROUP * v_head_stride
-    scale_log2 = scale * LOG2_E
     dq_acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
 
     for k_row in range(0, k_length, BLOCK_N):
         first_key, keys_left = k_start + k_row, k_length - k_row
         key = load_rows(k, first_key, k_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION)
-        weights = tl.exp2(scores * scale_log2 - lse_log2[:, None])
+        weights = recompute_weights(scores, lse_rows[:, None], scale, key.dtype)
         if keys_left < BLOCK_N:  # the score 0 of a key that is not there may give infinite weight, and inf * 0 is NaN
             weights = tl.where(tl.arange(0, BLOCK_N)[None, :] < keys_left, weights, 0.0)
         value = load_rows(v, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)

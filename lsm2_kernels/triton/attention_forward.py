@@ -12,7 +12,7 @@ from .schedule import find_tile, load_bounds
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 LN_2 = tl.constexpr(0.6931471805599453)
-LOWEST = tl.constexpr(-3.4028234663852886e38)  # finite, so that a difference of two pivots is never NaN
+LOWEST = tl.constexpr(-3.4028234663852886e38)  # finite, so that the difference of two pivots is never NaN
 SMALLEST = tl.constexpr(1.1754943508222875e-38)  # not 0, so that the score -inf of a key that is not there stays -inf under any scale
 
 
@@ -47,9 +47,12 @@ def attention_forward(
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION)
         if keys_left < BLOCK_N:
             scores = tl.where(tl.arange(0, BLOCK_N)[None, :] < keys_left, scores, float("-inf"))
-        new_pivot = tl.maximum(pivot, tl.max(scores, 1) * scale_log2)
-        weights = tl.exp2(scores * scale_log2 - new_pivot[:, None])
-        shrink = tl.exp2(pivot - new_pivot)
+        new_pivot = tl.maximum(pivot, tl.max(scores, 1))
+        if query.dtype == tl.float32:  # exactly 1 at the pivot, so that lse has one rounding less
+            weights = tl.exp2((scores - new_pivot[:, None]) * scale_log2)
+        else:  # one instruction less a score; what it loses is less than rounding the weights to 16 bits does
+            weights = tl.exp2(scores * scale_log2 - (new_pivot * scale_log2)[:, None])
+        shrink = tl.exp2((pivot - new_pivot) * scale_log2)
         total = total * shrink + tl.sum(weights, 1)
         value = load_rows(v, first_key, v_row_stride, keys_left, BLOCK_N, HEAD_DIM, BLOCK_D)
         acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None], input_precision=PRECISION)
@@ -57,6 +60,6 @@ def attention_forward(
 
     no_keys = total == 0
     total = tl.where(no_keys, 1.0, total)
-    lse_rows = tl.where(no_keys, float("-inf"), (pivot + tl.log2(total)) * LN_2)
+    lse_rows = tl.where(no_keys, float("-inf"), pivot * tl.abs(scale) + tl.log2(total) * LN_2)
     store_rows(out + head * HEAD_DIM, first_query, out_row_stride, queries_left, acc / total[:, None], BLOCK_M, HEAD_DIM, BLOCK_D)
     store_numbers(lse + head * num_queries, first_query, queries_left, lse_rows, BLOCK_M)

@@ -79,7 +79,7 @@ def unpack(x: Tensor, indices: Tensor, fill: Tensor | None, num_rows: int) -> Te
     inverse = indices.new_full((num_rows,), -1, dtype=torch.int32)
     if indices.shape[0] > 0 and num_rows > 0:
         invert_indices[(-(-indices.shape[0] // tiles.INVERT_BLOCK),)](
-            indices.contiguous(), inverse, num_rows, indices.shape[0], BLOCK=tiles.INVERT_BLOCK
+            indices.contiguous(), inverse, num_rows, indices.shape[0], BLOCK=tiles.INVERT_BLOCK, **tiles.OPTIONS
         )
     return _gather(x, inverse, fill)
 

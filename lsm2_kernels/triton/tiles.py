@@ -27,13 +27,13 @@ class Tile(NamedTuple):
 TILES = {
     ("sm_80", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
-        "dkdv": {64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
+        "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 8, 2)},
     },
     ("sm_80", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
-        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
-        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
+        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
+        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
     },
     ("sm_90", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
@@ -41,9 +41,9 @@ TILES = {
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
     },
     ("sm_90", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
-        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
-        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
+        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
+        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
     },
     ("sm_100", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
@@ -51,9 +51,9 @@ TILES = {
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
     },
     ("sm_100", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(32, 32, 8, 1)},
-        "dkdv": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
-        "dq": {64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 8, 2), 256: Tile(16, 16, 4, 1)},
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
+        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
+        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
     },
     ("gfx942", 2): {
         "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 2), 256: Tile(64, 32, 4, 2)},
@@ -89,10 +89,10 @@ def attention_settings(
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
-def gather_settings(width: int) -> tuple[dict[str, int], dict[str, int]]:
+def gather_settings(width: int) -> tuple[dict[str, int], dict[str, int | bool]]:
     """Constants of the gather of rows of `width` elements, about 4096 elements a program, and its compile options."""
     block_width = min(1024, max(16, 1 << (width - 1).bit_length()))
-    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, {"num_warps": 4}
+    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, OPTIONS | {"num_warps": 4}
 
 
 def padded_head_dim(head_dim: int) -> int:

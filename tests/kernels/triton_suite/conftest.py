@@ -1,0 +1,25 @@
+"""The suite runs on a GPU where there is one, else on the CPU under Triton's interpreter: repaired, and with a fence round every tensor."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import triton
+
+if triton.knobs.runtime.interpret:
+    from . import interpreter
+
+
+@pytest.fixture
+def device() -> torch.device:
+    assert torch.cuda.is_available() or triton.knobs.runtime.interpret, "this suite is run by tests/kernels/test_triton.py"
+    return torch.device("cpu" if triton.knobs.runtime.interpret else "cuda")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def repaired_and_fenced_interpreter() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if triton.knobs.runtime.interpret:
+            interpreter.repair_products(patch)
+            interpreter.fence_tensors(patch)
+        yield
