@@ -68,7 +68,7 @@ struct Kernels {
 // level: 0 portable, 1 AVX2 + FMA, 2 AVX-512. Null where this build or this machine has no such level.
 const Kernels* kernels_of_level(int level);
 
-// Copies num_rows rows of row_bytes each; a row whose source is null becomes zeros.
-void copy_rows(char* target, const char* const* sources, int64_t num_rows, int64_t row_bytes);
+// target[i] = source[indices[i]], rows of row_bytes each; where there is no such row: substitute, or zeros where that is null.
+void gather_rows(char* target, const char* source, const int64_t* indices, int64_t count, int64_t num_source_rows, int64_t row_bytes, const char* substitute);
 
 }  // namespace lsm2

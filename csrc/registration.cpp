@@ -9,7 +9,6 @@
 #include <cstring>
 #include <memory>
 #include <new>
-#include <numeric>
 #include <optional>
 #include <tuple>
 #include <vector>
@@ -259,57 +258,50 @@ int64_t row_elements_of(const Tensor& x) {
     return elements;
 }
 
-std::vector<int64_t> indices_of(const Tensor& indices) {
+Tensor checked_indices(const Tensor& indices) {
     STD_TORCH_CHECK(indices.is_cpu() && indices.dim() == 1 && indices.scalar_type() == ScalarType::Long, "lsm2_kernels: indices must be int64 of shape (tokens,)");
-    std::vector<int64_t> values(indices.size(0));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = indices.const_data_ptr<int64_t>()[(int64_t)i * indices.stride(0)];
-    return values;
+    return torch::stable::contiguous(indices);
 }
 
-Tensor rows_from(const std::vector<const char*>& sources, const Tensor& x) {
+// One row of the result for each index.
+Tensor gather(const Tensor& x, const int64_t* indices, int64_t count, const char* substitute) {
     std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
-    sizes[0] = (int64_t)sources.size();
+    sizes[0] = count;
     Tensor result = torch::stable::new_empty(x, sizes);
-    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size();
     if (result.numel() == 0) return result;
-    const int64_t rows_worth_a_thread = 1 + (1 << 16) / row_bytes;
+    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size(), rows_worth_a_thread = 1 + (1 << 16) / row_bytes;
+    const char* source = (const char*)x.const_data_ptr();
     char* target = (char*)result.mutable_data_ptr();
-    torch::stable::parallel_for(0, (int64_t)sources.size(), rows_worth_a_thread, [&](int64_t begin, int64_t end) {
-        copy_rows(target + begin * row_bytes, sources.data() + begin, end - begin, row_bytes);
+    torch::stable::parallel_for(0, count, rows_worth_a_thread, [&](int64_t begin, int64_t end) {
+        gather_rows(target + begin * row_bytes, source, indices + begin, end - begin, x.size(0), row_bytes, substitute);
     });
     return result;
 }
 
-Tensor pack(const Tensor& any_x, const Tensor& indices) {
+Tensor pack(const Tensor& any_x, const Tensor& any_indices) {
     STD_TORCH_CHECK(any_x.dim() >= 1, "lsm2_kernels: x must have at least one dimension");
-    const Tensor x = torch::stable::contiguous(any_x);
-    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size();
-    const char* data = (const char*)x.const_data_ptr();
-    std::vector<const char*> sources;
-    for (const int64_t index : indices_of(indices)) sources.push_back(index >= 0 && index < x.size(0) ? data + index * row_bytes : nullptr);
-    return rows_from(sources, x);
+    const Tensor x = torch::stable::contiguous(any_x), indices = checked_indices(any_indices);
+    return gather(x, indices.const_data_ptr<int64_t>(), indices.size(0), nullptr);
 }
 
-Tensor unpack(const Tensor& any_x, const Tensor& indices, const OptionalTensor& any_fill, int64_t num_rows) {
+Tensor unpack(const Tensor& any_x, const Tensor& any_indices, const OptionalTensor& any_fill, int64_t num_rows) {
     STD_TORCH_CHECK(any_x.dim() >= 1 && num_rows >= 0, "lsm2_kernels: x must have at least one dimension, and num_rows must not be negative");
-    const Tensor x = torch::stable::contiguous(any_x);
-    const std::vector<int64_t> targets = indices_of(indices);
-    STD_TORCH_CHECK((int64_t)targets.size() == x.size(0), "lsm2_kernels: x has ", x.size(0), " rows, but there are ", targets.size(), " indices");
-    const char* fill_data = nullptr;
-    std::optional<Tensor> fill;
+    const Tensor x = torch::stable::contiguous(any_x), indices = checked_indices(any_indices);
+    STD_TORCH_CHECK(indices.size(0) == x.size(0), "lsm2_kernels: x has ", x.size(0), " rows, but there are ", indices.size(0), " indices");
+    OptionalTensor fill;
     if (any_fill) {
         fill = torch::stable::contiguous(*any_fill);
         STD_TORCH_CHECK(fill->scalar_type() == x.scalar_type() && fill->is_cpu() && fill->numel() == row_elements_of(x),
                         "lsm2_kernels: fill must have the dtype of x and the shape of one of its rows");
-        fill_data = (const char*)fill->const_data_ptr();
     }
-    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size();
-    const char* data = (const char*)x.const_data_ptr();
-    std::vector<const char*> sources(num_rows, fill_data);
-    for (size_t i = 0; i < targets.size(); ++i) {
-        if (targets[i] >= 0 && targets[i] < num_rows) sources[targets[i]] = data + (int64_t)i * row_bytes;
+    const Tensor row_of = torch::stable::new_empty(indices, {num_rows});  // row of x that belongs in each row of the result, or -1
+    int64_t* rows = row_of.mutable_data_ptr<int64_t>();
+    std::fill(rows, rows + num_rows, -1);
+    const int64_t* targets = indices.const_data_ptr<int64_t>();
+    for (int64_t i = 0; i < indices.size(0); ++i) {
+        if (targets[i] >= 0 && targets[i] < num_rows) rows[targets[i]] = i;
     }
-    return rows_from(sources, x);
+    return gather(x, rows, num_rows, fill ? (const char*)fill->const_data_ptr() : nullptr);
 }
 
 }  // namespace
