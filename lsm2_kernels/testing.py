@@ -154,7 +154,7 @@ def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults)
         rows_q, rows_k = (torch.cat([torch.arange(rows.start, rows.stop) for rows in side]) for side in zip(*sequences, strict=True))
         of_q, of_k = rows_q.to(inputs.q.device), rows_k.to(inputs.q.device)
         q, k, v, grad = (_largest(x) for x in (inputs.q[of_q], inputs.k[of_k], inputs.v[of_k], inputs.grad_out[of_q]))
-        unit = 4 * torch.finfo(torch.float32).eps * math.sqrt(inputs.q.shape[2]) * inputs.scale
+        unit = 4 * torch.finfo(torch.float32).eps * math.sqrt(inputs.q.shape[2]) * abs(inputs.scale)
         length_q = max(rows.stop - rows.start for rows, _ in sequences)
         dk_terms = math.sqrt(length_q * inputs.q.shape[1] / inputs.k.shape[1])
         floors = {"lse": unit * q * k, "dq": unit * grad * v * k, "dk": unit * grad * v * q * dk_terms}

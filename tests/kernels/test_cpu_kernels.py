@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lsm2_kernels import _ops
-from lsm2_kernels.testing import AttentionInputs, AttentionResults, assert_attention_accurate, cu_seqlens_of, exact_attention, make_qkv
+from lsm2_kernels.testing import AttentionInputs, AttentionResults, assert_attention_accurate, cu_seqlens_of, make_qkv
 
 pytestmark = pytest.mark.skipif(
     _ops.cpu_library is None, reason=f"{_ops.why_no_cpu_library} (test_build.py fails where a compiler is present)"
@@ -97,23 +97,15 @@ def test_long_sequences_are_accurate(level: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("head_dim", range(8, 257, 8))
 def test_every_head_dim(head_dim: int) -> None:
-    inputs = make_qkv([33, 2], [17, 70], num_heads=1, head_dim=head_dim)
-    actual, exact = attention(inputs), exact_attention(inputs)
-    for field in fields(AttentionResults):
-        torch.testing.assert_close(getattr(actual, field.name).double(), getattr(exact, field.name), rtol=1e-5, atol=1e-5)
+    inputs = make_qkv([130], [70], head_dim=head_dim)
+    assert_attention_accurate(inputs, attention(inputs))
 
 
-@pytest.mark.parametrize("factor", [30.0, 0.0], ids=["large scores", "scale 0"])
+@pytest.mark.parametrize("factor", [30.0, 0.0, -1.0], ids=["large scores", "scale 0", "negative scale"])
 def test_unusual_scales_are_accurate(level: int, factor: float) -> None:
     inputs = make_qkv([70, 129], head_dim=16)
     inputs = replace(inputs, scale=factor * inputs.scale)
     assert_attention_accurate(inputs, attention(inputs))
-
-
-def test_a_negative_scale_is_that_of_negated_queries(level: int) -> None:
-    inputs = make_qkv([70, 129], head_dim=16)
-    negated = attention(replace(inputs, q=-inputs.q))
-    assert_same_bits(attention(replace(inputs, scale=-inputs.scale)), replace(negated, dq=-negated.dq))
 
 
 def test_a_thousand_short_sequences_equal_each_on_its_own() -> None:
