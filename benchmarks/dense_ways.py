@@ -1,6 +1,6 @@
-"""The `full` model computed as others compute it, in plain PyTorch, with the weights of an `LSM2`: dense tensors and key masks instead of packing.
+"""The `full` model as others compute it: plain PyTorch with the weights of an `LSM2`, dense tensors and key masks instead of packing.
 
-Each way gives the same loss as the model itself. Key masks are (B, 1, 1, N) and broadcast, the cheapest form for scaled_dot_product_attention.
+Each way gives the loss of the model itself. Key masks are (B, 1, 1, N) and broadcast, the cheapest form for scaled_dot_product_attention.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DenseBatch:
     @classmethod
     def of(cls, batch: PackedBatch, num_tokens: int) -> DenseBatch:
         """On the batch's device."""
-        num_days, patch = batch.num_days, batch.visible_patches.shape[1]
+        num_days = batch.num_days
         visible_at = _flat_positions(batch.visible_ids, batch.cu_visible, num_tokens)
         query_at = _flat_positions(batch.query_ids, batch.cu_query, num_tokens)
 
@@ -49,7 +49,7 @@ def dense_loss(model: LSM2, batch: DenseBatch) -> Tensor:
 
 
 def paper_loss(model: LSM2, batch: DenseBatch, drop_fraction: float = 0.5) -> Tensor:
-    """As far as the paper's way is known: a fixed part of the tokens is dropped, hidden ones first; a key mask blocks the hidden ones that remain."""
+    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden ones first; a key mask blocks the other hidden ones."""
     num_tokens = batch.visible.shape[1]
     order = batch.visible.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     return _encode_some(model, batch, order[:, : num_tokens - int(drop_fraction * num_tokens)])

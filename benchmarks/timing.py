@@ -23,8 +23,10 @@ def seconds(way: Callable[[], object]) -> float:
     return clock() - start
 
 
-def race(benchmark, ours: Callable[[], object], peers: dict[str, Callable[[], object]], *, rounds: int, useful_flops: float | None = None) -> None:
-    """Time `ours` with pytest-benchmark; before each of its rounds every peer runs once, so that drift of the machine hits all alike.
+def race(
+    benchmark, ours: Callable[[], object], peers: dict[str, Callable[[], object]], *, rounds: int, useful_flops: float | None = None
+) -> None:
+    """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 
     The peers' medians, the ratios peer / ours (above 1: ours is faster) and useful GFLOP/s go into the benchmark's extra_info and are printed.
     """

@@ -1,7 +1,8 @@
 """What does a training step cost, packed and as others do it?
 
-The same weights, days and masks go forward and backward under bf16 autocast: ours with each decoder, and in plain PyTorch the `full` decoder behind an
-encoder that is padded to the longest day, one that drops half of the tokens (the paper's way as far as it is known), and one over all 3744 tokens.
+The same weights, days and masks go forward and backward under bf16 autocast: ours with each decoder, and in plain PyTorch the `full`
+decoder behind an encoder that is padded to the longest day, one that drops half of the tokens (the paper's way as far as it is
+known), and one over all 3744 tokens.
 Before timing, loss and gradients of the ways that must agree are compared in float32.
 """
 

@@ -68,7 +68,7 @@ class LSM2Config:
     encoder_heads: int = 6
     """Attention heads in the encoder; the head dim must be a multiple of 8."""
     decoder: Decoder = "cross"
-    """`cross`: queries attend to visible tokens; `joint`: both attend to all; `full`: the paper's, every position that is not visible is a query."""
+    """`cross`: queries attend to visible tokens; `joint`: all attend to all; `full`: the paper's, a query at every position not visible."""
     decoder_width: int = 256
     """Width of the decoder."""
     decoder_depth: int = 4
@@ -78,9 +78,9 @@ class LSM2Config:
     mlp_ratio: int = 4
     """Hidden width of each MLP over the width of its block."""
     position_base: float = 100.0
-    """Largest wavelength of the sin-cos positions; 10,000 is the usual value, 100 keeps neighbours apart on these short axes."""
-    tied_qk_init: float | None = 1.5
-    """Start with key weights equal to query weights of standard deviation this / sqrt(width), so attention starts local; None: independent."""
+    """Base of the sin-cos positions; 10,000 is the usual value, 100 keeps neighbours apart on these short axes."""
+    tied_qk_init: float | None = 2.0
+    """Key weights start equal to query weights of deviation this / sqrt(width), so attention starts local; None: independent."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """How tokens are hidden in pre-training."""
 

@@ -1,4 +1,4 @@
-"""Model sizes: functions that return an `LSM2Config`. Masks, signals and window are those of the paper unless changed with `dataclasses.replace`."""
+"""Model sizes: functions that return an `LSM2Config`; masks, signals and window are those of the paper unless changed."""
 
 from lsm2.config import LSM2Config
 

@@ -1,4 +1,4 @@
-"""Import, pre-train and evaluate on real data with real gaps, as the README shows it but with fewer steps; skipped where the data is absent."""
+"""Import, pre-train and evaluate on real data with real gaps: the README's way with fewer steps; skipped where the data is absent."""
 
 import json
 import math
