@@ -49,7 +49,7 @@ def dense_loss(model: LSM2, batch: DenseBatch) -> Tensor:
 
 
 def paper_loss(model: LSM2, batch: DenseBatch, drop_fraction: float = 0.5) -> Tensor:
-    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden ones first; a key mask blocks the other hidden ones."""
+    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden ones first; a key mask blocks the rest."""
     num_tokens = batch.visible.shape[1]
     order = batch.visible.to(torch.int8).argsort(dim=1, descending=True, stable=True)
     return _encode_some(model, batch, order[:, : num_tokens - int(drop_fraction * num_tokens)])

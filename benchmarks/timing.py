@@ -28,7 +28,7 @@ def race(
 ) -> None:
     """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 
-    The peers' medians, the ratios peer / ours (above 1: ours is faster) and useful GFLOP/s go into the benchmark's extra_info and are printed.
+    The peers' medians, the ratios peer / ours (above 1: ours is faster) and useful GFLOP/s go into extra_info and are printed.
     """
     for way in (ours, *peers.values()):  # warm-up: allocation, compilation, caches
         way()
