@@ -112,14 +112,15 @@ def all_cases(targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence
 def compile_case(case: Case) -> Report:
     """Compile one kernel with the constants and options that its launcher would use, and read the machine code."""
     if case.kernel == "invert":
-        kernel, element, constants, options = packing.invert_indices, "i64", {"BLOCK": tiles.INVERT_BLOCK}, tiles.OPTIONS
+        kernel, element = packing.invert_indices, "i64"
+        constants, options = tiles.invert_settings()
     elif case.kernel == "gather":
         kernel, element = packing.gather_rows, f"i{8 * getattr(torch, case.dtype).itemsize}"
         constants, options = tiles.gather_settings(case.head_dim)
     else:
         kernel, element = ATTENTION_KERNELS[case.kernel], ELEMENTS[case.dtype]
         constants, options = tiles.attention_settings(case.kernel, case.head_dim, getattr(torch, case.dtype), case.target, case.group)
-    signature, attributes = _specialise(kernel, element, constants, aligned=case.head_dim % 16 == 0)
+    signature, attributes = _specialise(kernel, element, constants)
     compiled = triton.compile(ASTSource(kernel, signature, constants, attributes), target=TARGETS[case.target], options=options)
 
     assembly = compiled.asm["ptx" if "ptx" in compiled.asm else "amdgcn"]
@@ -153,15 +154,15 @@ def compile_all(cases: Iterable[Case], jobs: int) -> Iterator[Report]:
         yield from pool.map(compile_case, cases)
 
 
-def _specialise(kernel: Any, element: str, constants: dict[str, Any], aligned: bool) -> tuple[dict[str, str], dict[tuple[int], list]]:
-    # As the launcher would find them: pointers divisible by 16, and strides too where the head dim is.
+def _specialise(kernel: Any, element: str, constants: dict[str, Any]) -> tuple[dict[str, str], dict[tuple[int], list]]:
+    # As the launcher would find them: pointers divisible by 16.
     signature, attributes = {}, {}
     for position, name in enumerate(kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
             continue
         signature[name] = ARGUMENT_TYPES.get(name) or ("i32" if name.endswith("_stride") else f"*{element}")
-        if signature[name].startswith("*") or (aligned and name.endswith(("_stride", "width"))):
+        if signature[name].startswith("*") or name in ("x_row_stride", "width"):
             attributes[(position,)] = [["tt.divisibility", 16]]
     return signature, attributes
 

@@ -7,7 +7,7 @@ block off would need a second copy of the body, which makes ptxas spill at large
 import triton
 import triton.language as tl
 
-from .rows import load_rows, store_numbers, store_rows
+from .rows import UNSPECIALISED, load_rows, point_at_head, store_numbers, store_rows
 from .schedule import find_tile, load_bounds
 
 LOG2_E = tl.constexpr(1.4426950408889634)
@@ -16,24 +16,25 @@ LOWEST = tl.constexpr(-3.4028234663852886e38)  # finite, so that the difference 
 SMALLEST = tl.constexpr(1.1754943508222875e-38)  # not 0, so that the score -inf of a key that is not there stays -inf under any scale
 
 
-@triton.jit(do_not_specialize=["num_queries", "num_keys", "num_sequences"])
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def attention_forward(
     q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse, scale,
     q_row_stride, q_head_stride, k_row_stride, k_head_stride, v_row_stride, v_head_stride, out_row_stride,
     num_queries, num_keys, num_sequences,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, PRECISION: tl.constexpr,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """out (T_q, H, D) and lse (H, T_q), natural log, from q (T_q, H, D), k and v (T_k, H / GROUP, D); grid (tiles of BLOCK_M queries, H)."""
+    """out (T_q, H, D) and lse (H, T_q), natural log, of q (T_q, H, D), k and v (T_k, H / GROUP, D); grid (tiles of BLOCK_M queries, H)."""
     head = tl.program_id(1).to(tl.int64)
     sequence, q_start, q_length, q_row = find_tile(cu_seqlens_q, tl.program_id(0), num_sequences, num_queries, BLOCK_M)
     if q_row >= q_length:
         return
     k_start, k_length = load_bounds(cu_seqlens_k, sequence, num_sequences, num_keys)
     first_query, queries_left = q_start + q_row, q_length - q_row
-    k += head // GROUP * k_head_stride
-    v += head // GROUP * v_head_stride
+    k = point_at_head(k, head // GROUP, k_head_stride)
+    v = point_at_head(v, head // GROUP, v_head_stride)
 
-    query = load_rows(q + head * q_head_stride, first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
+    query = load_rows(point_at_head(q, head, q_head_stride), first_query, q_row_stride, queries_left, BLOCK_M, HEAD_DIM, BLOCK_D)
     # The pivot bounds scores from above only under a scale that is not negative: its sign moves to the queries, which is exact.
     query = (query.to(tl.float32) * tl.where(scale < 0, -1.0, 1.0)).to(query.dtype)
     scale_log2 = tl.maximum(tl.abs(scale) * LOG2_E, SMALLEST)

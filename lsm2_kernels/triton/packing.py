@@ -3,12 +3,14 @@
 import triton
 import triton.language as tl
 
+from .rows import UNSPECIALISED
 
-@triton.jit(do_not_specialize=["num_rows", "num_indices"])
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def gather_rows(
     x, indices, fill, out, x_row_stride, width, num_rows, num_indices, BLOCK_ROWS: tl.constexpr, BLOCK_WIDTH: tl.constexpr
 ):  # fmt: skip
-    """out (num_indices, width) = rows of x (num_rows, width) named by indices; `fill` (width,) or, if None, zeros where an index is outside."""
+    """out (num_indices, width) = rows of x (num_rows, width) named by indices; `fill` (width,) or zeros where an index is outside."""
     row = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     column = tl.program_id(1) * BLOCK_WIDTH + tl.arange(0, BLOCK_WIDTH)
     index = tl.load(indices + row, mask=row < num_indices, other=-1).to(tl.int64)
@@ -21,7 +23,7 @@ def gather_rows(
     tl.store(out + row[:, None] * width + column[None, :], values, mask=(row < num_indices)[:, None] & in_width)
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_indices"])
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def invert_indices(indices, inverse, num_rows, num_indices, BLOCK: tl.constexpr):
     """inverse (num_rows,), -1 before, gets at each index its position in indices (the last one); indices outside are ignored."""
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

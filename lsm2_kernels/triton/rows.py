@@ -1,13 +1,31 @@
-"""Loads and stores of a block of one sequence's rows; head dims between powers of two are padded with zeros."""
+"""Loads and stores of a block of one sequence's rows; head dims between powers of two are padded with zeros.
+
+Strides are passed in units of 8 elements, of which every head dim is a multiple: so the compiler knows that rows are aligned to 16 bytes,
+without a specialisation of the kernel to values of strides or lengths, which would compile it anew for some of them.
+"""
 
 import triton
 import triton.language as tl
 
+STRIDE_UNIT = tl.constexpr(8)
+UNSPECIALISED = [
+    *(f"{tensor}_row_stride" for tensor in ("q", "k", "v", "out", "grad", "dq", "dk", "dv")),
+    *(f"{tensor}_head_stride" for tensor in ("q", "k", "v", "grad", "dq", "dk", "dv")),
+    *("num_queries", "num_keys", "num_sequences", "num_rows", "num_indices"),
+]
+
+
+@triton.jit
+def point_at_head(base, head, head_stride):
+    """Pointer to a head (int64, as past 2**31 elements the offset needs it) of the first row."""
+    return base + head * head_stride * STRIDE_UNIT
+
 
 @triton.jit
 def point_at_rows(base, row, row_stride, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Pointers (BLOCK, BLOCK_D) to rows from `row` (int64, as past 2**31 elements the offset needs it)."""
-    return base + row * row_stride + tl.arange(0, BLOCK)[:, None] * row_stride + tl.arange(0, BLOCK_D)[None, :]
+    """Pointers (BLOCK, BLOCK_D) to rows from `row` (int64 like the head) on."""
+    first = base + row * row_stride * STRIDE_UNIT
+    return first + tl.arange(0, BLOCK)[:, None] * row_stride * STRIDE_UNIT + tl.arange(0, BLOCK_D)[None, :]
 
 
 @triton.jit

@@ -31,7 +31,7 @@ def load_bounds(cu_seqlens, sequence, num_sequences, num_rows):
 
 @triton.jit
 def find_tile(cu_seqlens, tile, num_sequences, num_rows, BLOCK: tl.constexpr):
-    """Sequence of a tile, that sequence's first row (int64) and length, and the tile's first row in it: past the length if there is none."""
+    """Sequence of a tile, its first row (int64) and length, and the tile's first row in it: past the length if it has none."""
     low = tile * 0
     high = low + num_sequences
     while low < high:

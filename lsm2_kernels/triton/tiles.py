@@ -3,67 +3,60 @@
 So the order of every sum, hence every bit of a result, depends on nothing but a sequence's own rows.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
-OPTIONS = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
-INVERT_BLOCK = 1024
+OPTIONS: dict[str, Any] = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class Tile(NamedTuple):
-    """BLOCK_M queries by BLOCK_N keys, and the compiler's settings."""
+    """BLOCK_M queries by BLOCK_N keys, the compiler's settings, and how products of float32 are computed (16 bits need no choice)."""
 
     block_m: int
     block_n: int
     num_warps: int
     num_stages: int
+    precision: str = "ieee"
 
 
-# By architecture and bytes of an element; then by kernel; then by the largest padded head dim that a tile serves.
-# Chosen by offline compilation, spill-free and within shared memory (python -m benchmarks.aot), not yet by timing.
-TILES = {
+# By kernel, then by the largest padded head dim that a tile serves. Chosen by offline compilation, spill-free and within shared memory
+# (python -m benchmarks.aot), not yet by timing.
+FLOAT32_ON_NVIDIA = {  # three tf32 products keep float32's accuracy on matrix units; past 128 their split operands overflow the registers
+    "forward": {64: Tile(64, 32, 8, 2, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+    "dq": {64: Tile(32, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+}
+TILES = {  # by architecture and bytes of an element
+    ("sm_80", 4): FLOAT32_ON_NVIDIA,
+    ("sm_90", 4): FLOAT32_ON_NVIDIA,
+    ("sm_100", 4): FLOAT32_ON_NVIDIA,
+    ("gfx942", 4): {
+        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 16, 4, 1)},
+        "dkdv": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
+        "dq": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
+    },
     ("sm_80", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
         "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 8, 2)},
     },
-    ("sm_80", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
-        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
-        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
-    },
     ("sm_90", 2): {
-        "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
+        "forward": {64: Tile(128, 64, 8, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
         "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
-    },
-    ("sm_90", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
-        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
-        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
     },
     ("sm_100", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
         "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
     },
-    ("sm_100", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 8, 2), 256: Tile(16, 16, 8, 1)},
-        "dkdv": {64: Tile(16, 64, 8, 2), 128: Tile(16, 16, 4, 1), 256: Tile(16, 16, 8, 1)},
-        "dq": {64: Tile(64, 32, 8, 2), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)},
-    },
     ("gfx942", 2): {
         "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 2), 256: Tile(64, 32, 4, 2)},
         "dkdv": {64: Tile(64, 64, 4, 1), 128: Tile(32, 64, 4, 1), 256: Tile(16, 32, 4, 1)},
         "dq": {64: Tile(64, 64, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 32, 4, 1)},
-    },
-    ("gfx942", 4): {
-        "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 16, 4, 1)},
-        "dkdv": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
-        "dq": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
     },
 }
 
@@ -72,27 +65,31 @@ def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) 
     """Tile of kernel "forward", "delta", "dkdv" or "dq"."""
     block_d = padded_head_dim(head_dim)
     if kernel == "delta":
-        return Tile(4096 // block_d, 0, 4, 1)
+        return Tile(2048 // block_d, 0, 4, 1)
     by_size = TILES[architecture, dtype.itemsize][kernel]
     return by_size[min(size for size in by_size if size >= block_d)]
 
 
 def attention_settings(
     kernel: str, head_dim: int, dtype: torch.dtype, architecture: str, group: int
-) -> tuple[dict[str, int | str], dict[str, int | bool]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Constants of an attention kernel for `group` query heads a key head, and its compile options."""
     tile = tile_for(kernel, head_dim, dtype, architecture)
-    constants: dict[str, int | str] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
+    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
     if kernel != "delta":
-        precision = "ieee" if architecture.startswith("gfx") else "tf32x3"  # of float32 products only
-        constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": precision}
+        constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": tile.precision}
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
-def gather_settings(width: int) -> tuple[dict[str, int], dict[str, int | bool]]:
+def gather_settings(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Constants of the gather of rows of `width` elements, about 4096 elements a program, and its compile options."""
     block_width = min(1024, max(16, 1 << (width - 1).bit_length()))
     return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, OPTIONS | {"num_warps": 4}
+
+
+def invert_settings() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Constants of the kernel that turns indices round, and its compile options."""
+    return {"BLOCK": 1024}, OPTIONS | {"num_warps": 4}
 
 
 def padded_head_dim(head_dim: int) -> int:

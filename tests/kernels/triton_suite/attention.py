@@ -103,13 +103,14 @@ def test_strided_views_are_the_same_bits(device):
     def heads_first(x: Tensor) -> Tensor:
         return x.transpose(0, 1).contiguous().transpose(0, 1)
 
-    def wide(x: Tensor) -> Tensor:
-        return torch.cat((x, torch.full_like(x, torch.nan)), 2)[:, :, : x.shape[2]]
+    def wide(x: Tensor, extra: int = 24) -> Tensor:
+        return torch.nn.functional.pad(x, (0, extra), value=torch.nan)[:, :, : x.shape[2]]
 
+    assert inputs.grad_lse is not None
     views = dataclasses.replace(
         inputs,
         q=heads_first(inputs.q),
-        k=wide(inputs.k),
+        k=wide(inputs.k, extra=1),
         v=inputs.v.mT.contiguous().mT,
         grad_out=wide(heads_first(inputs.grad_out)),
         grad_lse=inputs.grad_lse.T.contiguous().T,
@@ -130,6 +131,7 @@ def test_permuted_sequences_permute_results(device, dtype):
     order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(0)).tolist()
     inputs = make_qkv(lengths, device=device, dtype=dtype, head_dim=16, num_heads=1)
     rows = torch.cat([torch.arange(len(inputs.q), device=device)[inputs.sequences()[i][0]] for i in order])
+    assert inputs.grad_lse is not None
     permuted = AttentionInputs(
         q=inputs.q[rows],
         k=inputs.k[rows],
@@ -154,7 +156,7 @@ def test_wrong_offsets_stay_inside(device, offsets):
     wrong = torch.tensor(offsets, device=device)
     results = attend(dataclasses.replace(inputs, cu_seqlens_q=wrong, cu_seqlens_k=wrong))
     assert results.dq.cpu().shape == inputs.q.shape
-    out, lse, dqkv = attend_packed(torch.stack((inputs.q, inputs.k, inputs.v), 1), dataclasses.replace(inputs, cu_seqlens_q=wrong))
+    _, _, dqkv = attend_packed(torch.stack((inputs.q, inputs.k, inputs.v), 1), dataclasses.replace(inputs, cu_seqlens_q=wrong))
     assert dqkv.cpu().shape == (40, 3, 2, 16)
 
 

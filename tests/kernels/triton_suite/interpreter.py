@@ -12,7 +12,7 @@ from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorH
 
 
 def repair_products(patch: pytest.MonkeyPatch) -> None:
-    """Let tl.dot sum exactly, and multiply the values of bfloat16, not their bit patterns; round to bfloat16 as GPUs do, not by cutting off."""
+    """Let tl.dot sum exactly, and multiply bfloat16 values, not their bit patterns; round to bfloat16 as GPUs do, not by cutting off."""
     convert_float = interpreter._convert_float
 
     def convert(x: np.ndarray, source: Any, target: Any, rounding_mode: Any) -> np.ndarray:
