@@ -59,7 +59,14 @@ def torch_varlen(sequence_lengths: list[int], device: torch.device) -> Attention
     from torch.nn.attention.varlen import varlen_attn
 
     cu_seqlens, longest = offsets(sequence_lengths, device), max(sequence_lengths)
-    return lambda qkv: varlen_attn(*qkv.unbind(1), cu_seqlens, cu_seqlens, longest, longest)
+
+    def attend(qkv: torch.Tensor) -> torch.Tensor:
+        q, k, v = qkv.unbind(1)
+        out = varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest)
+        assert isinstance(out, torch.Tensor)
+        return out
+
+    return attend
 
 
 def call(attend: Attention, qkv: torch.Tensor, grad: torch.Tensor, *, backward: bool) -> Callable[[], object]:
@@ -81,8 +88,8 @@ def bench_attention(benchmark, device, pattern, head_dim, dtype, backward):
     generator = torch.Generator().manual_seed(0)
     qkv = torch.randn(sum(sequence_lengths), 3, NUM_HEADS, head_dim, generator=generator).to(device, dtype)
     grad = torch.randn(sum(sequence_lengths), NUM_HEADS, head_dim, generator=generator).to(device, dtype)
-    padded_qkv = pad_sequence(qkv.split(sequence_lengths), batch_first=True)
-    padded_grad = pad_sequence(grad.split(sequence_lengths), batch_first=True)
+    padded_qkv = pad_sequence(list(qkv.split(sequence_lengths)), batch_first=True)
+    padded_grad = pad_sequence(list(grad.split(sequence_lengths)), batch_first=True)
 
     def ours(packed: torch.Tensor) -> torch.Tensor:
         return varlen_attention_qkvpacked(packed, cu_seqlens)
@@ -93,11 +100,11 @@ def bench_attention(benchmark, device, pattern, head_dim, dtype, backward):
         packed_peers["torch_varlen"] = torch_varlen(sequence_lengths, device)
 
     expected = ours(qkv)
-    tolerance = {"atol": 2e-2, "rtol": 2e-2} if dtype == torch.bfloat16 else {"atol": 1e-4, "rtol": 1e-4}
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
     for attend in packed_peers.values():
-        torch.testing.assert_close(attend(qkv), expected, **tolerance)
+        torch.testing.assert_close(attend(qkv), expected, atol=tolerance, rtol=tolerance)
     unpadded = torch.cat([row[:n] for row, n in zip(padded(padded_qkv), sequence_lengths, strict=True)])
-    torch.testing.assert_close(unpadded, expected, **tolerance)
+    torch.testing.assert_close(unpadded, expected, atol=tolerance, rtol=tolerance)
 
     ways = {name: call(attend, qkv, grad, backward=backward) for name, attend in packed_peers.items()}
     ways["sdpa_padded"] = call(padded, padded_qkv, padded_grad, backward=backward)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
-
-import lsm2_kernels
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +20,7 @@ def device() -> torch.device:
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     """Adds what a reader needs to judge the numbers."""
     machine_info["torch"] = torch.__version__
-    machine_info["lsm2_kernels"] = lsm2_kernels.__version__
+    machine_info["lsm2_kernels"] = version("lsm2-kernels")
     machine_info["torch_threads"] = torch.get_num_threads()
     machine_info["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine_info["cpu_model"] = _cpu_model()

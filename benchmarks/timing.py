@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -24,7 +24,7 @@ def seconds(way: Callable[[], object]) -> float:
 
 
 def race(
-    benchmark, ours: Callable[[], object], peers: dict[str, Callable[[], object]], *, rounds: int, useful_flops: float | None = None
+    benchmark, ours: Callable[[], object], peers: Mapping[str, Callable[[], object]], *, rounds: int, useful_flops: float | None = None
 ) -> None:
     """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from einops import rearrange
 
 from lsm2.errors import InputError
 
@@ -19,13 +20,11 @@ def patchify(values: Array, patch: int) -> Array:
     """
     if values.shape[-1] % patch:
         raise InputError(f"a window of {values.shape[-1]} samples cannot be cut into patches of {patch}; choose a patch that divides it")
-    days, signals, samples = values.shape
-    return values.reshape(days, signals * (samples // patch), patch)
+    return rearrange(values, "days signals (steps patch) -> days (signals steps) patch", patch=patch)
 
 
 def unpatchify(patches: Array, num_signals: int) -> Array:
     """The inverse of `patchify`: tokens (B, N, P) to days (B, C, L) with C = `num_signals`; raises InputError if C does not divide N."""
-    days, tokens, patch = patches.shape
-    if tokens % num_signals:
-        raise InputError(f"{tokens} tokens cannot belong to {num_signals} signals with equally many tokens each")
-    return patches.reshape(days, num_signals, tokens // num_signals * patch)
+    if patches.shape[1] % num_signals:
+        raise InputError(f"{patches.shape[1]} tokens cannot belong to {num_signals} signals with equally many tokens each")
+    return rearrange(patches, "days (signals steps) patch -> days signals (steps patch)", signals=num_signals)

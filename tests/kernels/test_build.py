@@ -57,7 +57,7 @@ def test_one_wheel_serves_every_python() -> None:
 
 @needs_library
 def test_the_core_asks_for_little() -> None:
-    assert requirements() == {"torch>=2.10", "numpy", "einops", "safetensors", "pyarrow", "tyro", "rich"}
+    assert requirements() == {"torch>=2.10", "numpy", "einops", "safetensors", "pyarrow", "tyro>=1.0", "rich"}
     assert requirements("data") == {"pandas", "polars"}
     assert requirements("eval") == {"scikit-learn"}
     assert requirements("plot") == {"matplotlib"}
