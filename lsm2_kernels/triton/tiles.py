@@ -26,7 +26,7 @@ class Tile(NamedTuple):
 # (python -m benchmarks.aot), not yet by timing.
 FLOAT32_ON_NVIDIA = {  # three tf32 products keep float32's accuracy on matrix units; past 128 their split operands overflow the registers
     "forward": {64: Tile(64, 32, 8, 2, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
-    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 4, 2)},
     "dq": {64: Tile(32, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
 }
 TILES = {  # by architecture and bytes of an element
@@ -65,7 +65,7 @@ def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) 
     """Tile of kernel "forward", "delta", "dkdv" or "dq"."""
     block_d = padded_head_dim(head_dim)
     if kernel == "delta":
-        return Tile(2048 // block_d, 0, 4, 1)
+        return Tile(2048 // block_d, 0, 8, 1)
     by_size = TILES[architecture, dtype.itemsize][kernel]
     return by_size[min(size for size in by_size if size >= block_d)]
 
