@@ -73,7 +73,7 @@ def _motion_artefacts(budget: _Budget, activity: np.ndarray, rng: np.random.Gene
         starts = np.flatnonzero(rng.random(_MINUTES) < share * rate)
         lengths = rng.integers(1, 8, size=len(starts))
         for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-            budget.spend(_SENSORS == sensor, start, length)
+            budget.spend(np.equal(_SENSORS, sensor), start, length)
 
 
 def _sensor(rng: np.random.Generator) -> np.ndarray:
