@@ -142,7 +142,7 @@ def assert_accurate(name: str, actual: Tensor, plain: Tensor, exact: Tensor, flo
 def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults) -> None:
     """The accuracy rule for every result, apart for sequences of different size: a short one's large values would hide a long one's errors.
 
-    A D-term float32 sum leaves something of an lse, dq or dk that is exactly 0 (dq and dk are with a single key): `floor` is how much.
+    A D-term float32 sum leaves something of a dq or dk that is exactly 0, as with a single key: `floor` is how much.
     """
     with _one_thread():
         plain, exact = sdpa_per_sequence(inputs), exact_attention(inputs)
@@ -157,7 +157,7 @@ def assert_attention_accurate(inputs: AttentionInputs, actual: AttentionResults)
         unit = 4 * torch.finfo(torch.float32).eps * math.sqrt(inputs.q.shape[2]) * abs(inputs.scale)
         length_q = max(rows.stop - rows.start for rows, _ in sequences)
         dk_terms = math.sqrt(length_q * inputs.q.shape[1] / inputs.k.shape[1])
-        floors = {"lse": unit * q * k, "dq": unit * grad * v * k, "dk": unit * grad * v * q * dk_terms}
+        floors = {"dq": unit * grad * v * k, "dk": unit * grad * v * q * dk_terms}
         for name in ("out", "lse", "dq", "dk", "dv"):
             rows, dim = (rows_k if name in ("dk", "dv") else rows_q), (1 if name == "lse" else 0)
             three = (getattr(x, name) for x in (actual, plain, exact))
