@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lsm2.data.durable import file_sha256
 from lsm2.data.normalize import Normalization
 from lsm2.data.signals import Signal
-from lsm2.data.store_layout import FORMAT, FORMAT_VERSION, MANIFEST, Day, file_sha256, manifest_sha256
+from lsm2.data.store_layout import FORMAT, FORMAT_VERSION, MANIFEST, Day, manifest_sha256
 from lsm2.data.store_writer import write_store
 from lsm2.errors import InputError
 

@@ -57,9 +57,3 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
     """The hash of a manifest without its own entry `sha256`."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from lsm2.data.durable import file_sha256, fsync
 from lsm2.data.normalize import RunningMoments
 from lsm2.data.progress import counted
 from lsm2.data.signals import Signal
@@ -25,7 +26,6 @@ from lsm2.data.store_layout import (
     FORMAT_VERSION,
     MANIFEST,
     Day,
-    file_sha256,
     is_store,
     manifest_sha256,
     values_type,
@@ -66,7 +66,7 @@ def write_store(
         manifest["sha256"] = manifest_sha256(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         for file in [*temporary.iterdir(), temporary]:
-            _fsync(file)
+            fsync(file)
         _take_place(temporary, path)
     except OSError as error:
         raise InputError(f"{path} could not be written ({error}); make room or choose another place") from error
@@ -174,14 +174,6 @@ def _entry(file: Path) -> dict[str, Any]:
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": file_sha256(file)}
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _take_place(temporary: Path, path: Path) -> None:
     """Rename the finished folder to `path`; a store that is there stays beside it until that has succeeded."""
     if is_store(path):
@@ -195,4 +187,4 @@ def _take_place(temporary: Path, path: Path) -> None:
         shutil.rmtree(old)
     else:
         temporary.rename(path)
-    _fsync(path.parent)
+    fsync(path.parent)

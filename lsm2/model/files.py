@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsm2.config import LSM2Config
+from lsm2.data.durable import write_whole
 from lsm2.data.normalize import Normalization
 from lsm2.errors import InputError
 
@@ -31,15 +31,6 @@ def save_model(folder: Path, config: LSM2Config, weights: Mapping[str, Tensor], 
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
     write_whole(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
     return folder
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, and put it in its place when it is on disk."""
-    part = path.with_name(f".{path.name}.part")
-    write(part)
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def find_model(path_or_hub_id: Path | str) -> Path:

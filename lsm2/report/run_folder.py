@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lsm2.data.durable import write_whole
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.model.mae import LSM2
@@ -73,9 +73,8 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file of the run so that a reader finds the old one or the new one, never a part of it."""
-        path, part = self.path / name, self.path / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        path = self.path / name
+        write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
         return path
 
 

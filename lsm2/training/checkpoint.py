@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from lsm2.data.durable import file_sha256, fsync
 from lsm2.errors import InputError
 
 FORMAT_VERSION = 1
@@ -40,17 +40,17 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Mapping[str, 
     for name, values in tensors.items():
         save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, part / f"{name}.safetensors")
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n")
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(part.iterdir())}
+    files = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(part.iterdir())}
     for name in files:
-        _sync(part / name)
+        fsync(part / name)
     # Last, so that a folder with a manifest is complete.
     (part / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "files": files}, indent=1) + "\n")
-    _sync(part / MANIFEST)
-    _sync(part)
+    fsync(part / MANIFEST)
+    fsync(part)
     if path.exists():
         _delete(path)
     os.replace(part, path)
-    _sync(folder)
+    fsync(folder)
     for old in _checkpoints(folder)[keep:]:
         _delete(old)
     return path
@@ -80,7 +80,7 @@ def _load(path: Path) -> Checkpoint:
     for name, expected in manifest["files"].items():
         if (path / name).stat().st_size != expected["bytes"]:
             raise ValueError(f"{name} has {(path / name).stat().st_size} bytes instead of {expected['bytes']}")
-        if _sha256(path / name) != expected["sha256"]:
+        if file_sha256(path / name) != expected["sha256"]:
             raise ValueError(f"{name} has changed: its sha256 differs")
     tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
     return Checkpoint(path, json.loads((path / STATE).read_bytes()), tensors)
@@ -97,16 +97,3 @@ def _delete(path: Path) -> None:
     shutil.rmtree(doomed, ignore_errors=True)
     os.replace(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lsm2.model.files import write_whole
+from lsm2.data.durable import write_whole
 from lsm2.training.step import StepResult
 
 LINE_EVERY_SECONDS = 15

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lsm2.config import LSM2Config, TrainConfig
+from lsm2.data.durable import write_whole
 from lsm2.data.split import heldout_subjects
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.model.files import write_whole
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
