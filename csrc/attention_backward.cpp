@@ -1,32 +1,27 @@
-// Gradients of softmax attention for one key head of one sequence, with the weights computed anew from the saved lse
-// (FlashAttention-2, Dao 2023). A worker has the key head to itself: every gradient is a sum in one fixed order, without atomics.
-#include "block_product.h"
+// Gradients of softmax attention for some keys of one key head of one sequence, with the weights computed anew from the saved lse
+// (FlashAttention-2, Dao 2023). A worker has these keys to itself, so the gradients of keys and values are sums in one fixed order; the
+// gradients of queries are partial sums where a sequence has several workers, and sum_query_gradients adds those up in one fixed order.
 #include "blocks.h"
 #include "elements.h"
+#include "float_products.h"
 #include "kernels.h"
+#ifdef __AVX512BF16__
+#include "bfloat16_products.h"
+#endif
 
 namespace lsm2::INSTRUCTION_SET {
 
-namespace {
-
-// products[key][query] become weights; grad_weights[key][query] become the gradients of the scores, without the factor `scale`.
-void weights_and_score_gradients(float* products, float* grad_weights, int keys, int lanes, float scale, const float* lse, const float* delta) {
-    for (int lane = 0; lane < lanes; lane += kVectorLanes) {
-        const Vector lane_lse = load<Vector>(lse + lane), lane_delta = load<Vector>(delta + lane);
-        for (int key = 0; key < keys; ++key) {
-            const int at = key * kQueryBlock + lane;
-            const Vector weight = exp(load<Vector>(products + at) * scale - lane_lse);
-            store(products + at, weight);
-            store(grad_weights + at, weight * (load<Vector>(grad_weights + at) - lane_delta));
-        }
-    }
+int64_t partial_floats(int head_dim, int heads_per_key_head, int64_t query_count) {
+    return heads_per_key_head * ((query_count + kQueryBlock - 1) / kQueryBlock) * kQueryBlock * round_up(head_dim, 32);
 }
+
+namespace {
 
 // Sum over d of a[d] * b[d].
 template <class T>
-float dot(const float* a, const T* b, int head_dim) {
+float dot(const T* a, const T* b, int head_dim) {
     Eight sum{};
-    for (int d = 0; d < head_dim; d += 8) sum += load<Eight>(a + d) * T::load_eight(b + d);
+    for (int d = 0; d < head_dim; d += 8) sum += T::load_eight(a + d) * T::load_eight(b + d);
     return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
@@ -34,139 +29,237 @@ void set_zero(float* x, int64_t count) {
     for (int64_t i = 0; i < count; ++i) x[i] = 0;
 }
 
-// Everything about a chunk of one head's queries that all blocks of keys share.
-struct QueryChunk {
-    float *queries, *grad_outs;                        // [query][d]
-    float *queries_transposed, *grad_outs_transposed;  // [block][d][query]
-    float* grad_queries;                               // [block][d][query], what is summed
-    float *lse, *delta;                                // as saved; sum over d of grad_out * out, less grad_lse
-};
+template <class T>
+const T* rows(const Rows& x, int64_t token, int64_t head) {
+    return (const T*)x.data + token * x.token_stride + head * x.head_stride;
+}
 
 template <class T>
-struct KeyHead {
-    const Backward& problem;
-    const Span& span;
-    const int64_t key_head;
-    const int head_dim, row_length, block_floats;
-    QueryChunk chunk;
-    float *keys, *values;              // [key][d] of one block
-    float *grad_keys, *grad_values;    // [key][d] of the sequence, what is summed
-    float *products, *grad_weights;    // [key][query] of one block of each
+T* rows(const WritableRows& x, int64_t token, int64_t head) {
+    return (T*)x.data + token * x.token_stride + head * x.head_stride;
+}
 
-    KeyHead(const Backward& problem, const Span& span, int64_t key_head, float* memory)
-        : problem(problem), span(span), key_head(key_head), head_dim(problem.head_dim), row_length(padded_head_dim(problem.head_dim)),
-          block_floats(problem.head_dim * kQueryBlock) {
+// grad_queries[d][query]: gradients of a block of queries, still without the factor `scale`.
+template <class T>
+void store_query_gradients(const Backward& problem, int64_t token, int64_t head, int count, const float* grad_queries) {
+    float factors[kQueryBlock];
+    for (float& factor : factors) factor = problem.scale;
+    store_transposed(rows<T>(problem.dq, token, head), problem.dq.token_stride, count, problem.head_dim, grad_queries, kQueryBlock, factors);
+}
+
+// Memory of one worker, for a chunk of keys and a block of queries.
+template <class Products>
+struct BackwardScratch {
+    using Number = typename Products::Number;
+    Number *keys, *values, *key_columns;                  // left operands of each block: [key][d], and the columns of [key][d]
+    float *grad_keys, *grad_values;                       // [key][d], what is summed
+    Number *query_rows, *grad_out_rows;                   // right operands: [query][d]
+    Number *query_columns, *grad_out_columns;             // right operands: [d][query]
+    float *lse, *delta;                              // as saved; sum over d of grad_out * out, less grad_lse
+    float *scores, *grad_weights;                         // [key][query]
+    Number *weights_left, *grads_left, *grads_right;      // operands made of the weights and of the gradients of the scores
+    float* grad_queries;                                  // [d][query]
+    int64_t bytes;
+
+    BackwardScratch(char* memory, int key_chunk, int padded_dim) {
         Scratch scratch{memory};
-        chunk.queries = scratch.take(kQueryChunk * row_length);
-        chunk.grad_outs = scratch.take(kQueryChunk * row_length);
-        chunk.queries_transposed = scratch.take(kQueryChunk * head_dim);
-        chunk.grad_outs_transposed = scratch.take(kQueryChunk * head_dim);
-        chunk.grad_queries = scratch.take(kQueryChunk * head_dim);
-        chunk.lse = scratch.take(kQueryChunk);
-        chunk.delta = scratch.take(kQueryChunk);
-        keys = scratch.take(kKeyBlock * row_length);
-        values = scratch.take(kKeyBlock * row_length);
-        products = scratch.take(kKeyBlock * kQueryBlock);
-        grad_weights = scratch.take(kKeyBlock * kQueryBlock);
-        grad_keys = scratch.take((int64_t)round_up(span.key_count, kKeyBlock) * row_length);
-        grad_values = scratch.take((int64_t)round_up(span.key_count, kKeyBlock) * row_length);
+        keys = scratch.take<Number>(key_chunk * padded_dim);
+        values = scratch.take<Number>(key_chunk * padded_dim);
+        key_columns = Products::kColumnsLieAsRows ? keys : scratch.take<Number>(key_chunk * padded_dim);
+        grad_keys = scratch.take<float>(key_chunk * padded_dim);
+        grad_values = scratch.take<float>(key_chunk * padded_dim);
+        query_rows = scratch.take<Number>(kQueryBlock * padded_dim);
+        grad_out_rows = scratch.take<Number>(kQueryBlock * padded_dim);
+        query_columns = scratch.take<Number>(kQueryBlock * padded_dim);
+        grad_out_columns = scratch.take<Number>(kQueryBlock * padded_dim);
+        lse = scratch.take<float>(kQueryBlock);
+        delta = scratch.take<float>(kQueryBlock);
+        scores = scratch.take<float>(kKeyBlock * kQueryBlock);
+        grad_weights = scratch.take<float>(kKeyBlock * kQueryBlock);
+        if (Products::kColumnsLieAsRows) {  // the operands are the float32 blocks themselves
+            weights_left = (Number*)scores, grads_left = grads_right = (Number*)grad_weights;
+        } else {
+            weights_left = scratch.take<Number>(kKeyBlock * kQueryBlock);
+            grads_left = scratch.take<Number>(kKeyBlock * kQueryBlock);
+            grads_right = scratch.take<Number>(kKeyBlock * kQueryBlock);
+        }
+        grad_queries = scratch.take<float>(padded_dim * kQueryBlock);
+        bytes = scratch.bytes_from(memory);
     }
+};
 
-    const T* rows(const Rows& x, int64_t token, int64_t head) const { return (const T*)x.data + token * x.token_stride + head * x.head_stride; }
-    T* rows(const WritableRows& x, int64_t token, int64_t head) const { return (T*)x.data + token * x.token_stride + head * x.head_stride; }
+template <class T, class Products>
+struct KeyRange {
+    const Backward& problem;
+    const Span& span;  // its keys are this worker's
+    const int64_t key_head;
+    const int head_dim, padded_dim, block_size, lanes_of_dim, depth_of_dim, right_stride, columns_stride;
+    const BackwardScratch<Products> scratch;
+    [[maybe_unused]] const typename Products::Unit unit{};
+
+    KeyRange(const Backward& problem, const Span& span, int64_t key_head, char* memory)
+        : problem(problem), span(span), key_head(key_head), head_dim(problem.head_dim), padded_dim(round_up(head_dim, 32)),
+          block_size(padded_dim * kQueryBlock), lanes_of_dim(padded_head_dim(head_dim)), depth_of_dim(round_up(head_dim, Products::kDepthMultiple)),
+          right_stride(Products::kNumbersPerLane * kQueryBlock), columns_stride(Products::kColumnsLieAsRows ? padded_dim : kKeyBlock),
+          scratch(memory, key_chunk(head_dim), padded_dim) {}
+
+    void load_keys(int64_t token, int count) {
+        const Rows &k = problem.k, &v = problem.v;
+        for (int first = 0; first < count; first += kKeyBlock) {
+            const int keys = at_most(count - first, kKeyBlock), at = first * padded_dim;
+            const T* key = rows<T>(k, token + first, key_head);
+            Products::left_of_rows(key, k.token_stride, keys, head_dim, scratch.keys + at, padded_dim);
+            Products::left_of_rows(rows<T>(v, token + first, key_head), v.token_stride, keys, head_dim, scratch.values + at, padded_dim);
+            if (!Products::kColumnsLieAsRows) Products::left_of_columns(key, k.token_stride, keys, head_dim, scratch.key_columns + at, columns_stride);
+        }
+    }
 
     void load_queries(int64_t token, int64_t head, int count) {
         const Rows &q = problem.q, &grad_out = problem.grad_out;
-        load_rows(rows(q, token, head), q.token_stride, count, count, head_dim, chunk.queries, row_length);
-        load_rows(rows(grad_out, token, head), grad_out.token_stride, count, count, head_dim, chunk.grad_outs, row_length);
-        for (int first = 0; first < count; first += kQueryBlock) {
-            const int queries = at_most(count - first, kQueryBlock);
-            load_transposed(rows(q, token + first, head), q.token_stride, queries, padded_queries(queries), head_dim,
-                            chunk.queries_transposed + first * head_dim, kQueryBlock);
-            load_transposed(rows(grad_out, token + first, head), grad_out.token_stride, queries, padded_queries(queries), head_dim,
-                            chunk.grad_outs_transposed + first * head_dim, kQueryBlock);
-        }
+        const T *query = rows<T>(q, token, head), *grad = rows<T>(grad_out, token, head);
+        const int rows_stride = Products::kNumbersPerLane * padded_dim;
+        Products::right_of_rows(query, q.token_stride, count, head_dim, scratch.query_rows, rows_stride);
+        Products::right_of_rows(grad, grad_out.token_stride, count, head_dim, scratch.grad_out_rows, rows_stride);
+        Products::right_of_columns(query, q.token_stride, count, head_dim, scratch.query_columns, right_stride);
+        Products::right_of_columns(grad, grad_out.token_stride, count, head_dim, scratch.grad_out_columns, right_stride);
         const Statistics &lse = problem.lse, &grad_lse = problem.grad_lse;
         for (int i = 0; i < padded_queries(count); ++i) {
-            chunk.lse[i] = chunk.delta[i] = 0;
+            scratch.lse[i] = scratch.delta[i] = 0;
             if (i >= count) continue;
-            chunk.lse[i] = lse.data[head * lse.head_stride + (token + i) * lse.token_stride];
-            chunk.delta[i] = dot(chunk.grad_outs + i * row_length, rows(problem.out, token + i, head), head_dim);
-            if (grad_lse.data) chunk.delta[i] -= grad_lse.data[head * grad_lse.head_stride + (token + i) * grad_lse.token_stride];
-        }
-        set_zero(chunk.grad_queries, round_up(count, kQueryBlock) * head_dim);
-    }
-
-    void add_block(int first_query, int num_queries, int64_t first_key, int num_keys) {
-        const int lanes = padded_queries(num_queries), key_rows = padded_keys(num_keys);
-        const float* queries = chunk.queries + first_query * row_length;
-        const float* grad_outs = chunk.grad_outs + first_query * row_length;
-        const float* queries_transposed = chunk.queries_transposed + first_query * head_dim;
-        const float* grad_outs_transposed = chunk.grad_outs_transposed + first_query * head_dim;
-        float* grad_queries = chunk.grad_queries + first_query * head_dim;
-
-        block_product<Left::as_is, Result::set>(key_rows, lanes, head_dim, keys, row_length, queries_transposed, kQueryBlock, products, kQueryBlock);
-        block_product<Left::as_is, Result::set>(key_rows, lanes, head_dim, values, row_length, grad_outs_transposed, kQueryBlock, grad_weights,
-                                                kQueryBlock);
-        weights_and_score_gradients(products, grad_weights, num_keys, lanes, problem.scale, chunk.lse + first_query,
-                                    chunk.delta + first_query);
-        block_product<Left::as_is, Result::add>(key_rows, row_length, num_queries, products, kQueryBlock, grad_outs, row_length,
-                                                grad_values + first_key * row_length, row_length);
-        block_product<Left::as_is, Result::add>(key_rows, row_length, num_queries, grad_weights, kQueryBlock, queries, row_length,
-                                                grad_keys + first_key * row_length, row_length);
-        block_product<Left::transposed, Result::add>(head_dim, lanes, num_keys, keys, row_length, grad_weights, kQueryBlock, grad_queries,
-                                                     kQueryBlock);
-    }
-
-    void add_chunk(int64_t token, int64_t head, int count) {
-        load_queries(token, head, count);
-        for (int64_t first_key = 0; first_key < span.key_count; first_key += kKeyBlock) {
-            const int num_keys = at_most(span.key_count - first_key, kKeyBlock);
-            const int64_t key = span.key_begin + first_key;
-            load_rows(rows(problem.k, key, key_head), problem.k.token_stride, num_keys, padded_keys(num_keys), head_dim, keys, row_length);
-            load_rows(rows(problem.v, key, key_head), problem.v.token_stride, num_keys, padded_keys(num_keys), head_dim, values, row_length);
-            for (int first = 0; first < count; first += kQueryBlock) add_block(first, at_most(count - first, kQueryBlock), first_key, num_keys);
-        }
-        float factors[kQueryBlock];
-        for (float& factor : factors) factor = problem.scale;
-        for (int first = 0; first < count; first += kQueryBlock) {
-            store_transposed(rows(problem.dq, token + first, head), problem.dq.token_stride, at_most(count - first, kQueryBlock), head_dim,
-                             chunk.grad_queries + first * head_dim, kQueryBlock, factors);
+            scratch.lse[i] = lse.data[head * lse.head_stride + (token + i) * lse.token_stride];
+            scratch.delta[i] = dot(grad + i * grad_out.token_stride, rows<T>(problem.out, token + i, head), head_dim);
+            if (grad_lse.data) scratch.delta[i] -= grad_lse.data[head * grad_lse.head_stride + (token + i) * grad_lse.token_stride];
         }
     }
 
-    void run() {
-        set_zero(grad_keys, (int64_t)round_up(span.key_count, kKeyBlock) * row_length);
-        set_zero(grad_values, (int64_t)round_up(span.key_count, kKeyBlock) * row_length);
-        for (int64_t i = 0; i < problem.heads_per_key_head; ++i) {
-            for (int64_t first = 0; first < span.query_count; first += kQueryChunk) {
-                add_chunk(span.query_begin + first, key_head * problem.heads_per_key_head + i, at_most(span.query_count - first, kQueryChunk));
+    // From scores and the gradients of weights to the operands of the last three products; without the factor `scale` in the gradients.
+    void weights_and_score_gradients(int num_keys, int lanes) {
+        for (int lane = 0; lane < lanes; lane += 2 * kVectorLanes) {
+            Vector lse[2], delta[2];
+            for (int j = 0; j < 2; ++j) {
+                lse[j] = load<Vector>(scratch.lse + lane + j * kVectorLanes);
+                delta[j] = load<Vector>(scratch.delta + lane + j * kVectorLanes);
+            }
+            for (int key = 0; key < round_up(num_keys, Products::kDepthMultiple); key += 2) {
+                Vector weights[2][2] = {}, grads[2][2] = {};
+#pragma GCC unroll 2
+                for (int i = 0; i < 2; ++i) {
+                    if (key + i >= num_keys) continue;
+#pragma GCC unroll 2
+                    for (int j = 0; j < 2; ++j) {
+                        const int at = (key + i) * kQueryBlock + lane + j * kVectorLanes;
+                        weights[i][j] = Products::weight_by_lse(load<Vector>(scratch.scores + at), problem.scale, lse[j]);
+                        grads[i][j] = weights[i][j] * (load<Vector>(scratch.grad_weights + at) - delta[j]);
+                    }
+                }
+                Products::store_left(scratch.weights_left, key, lane, weights);
+                Products::store_left_and_right(scratch.grads_left, scratch.grads_right, key, lane, grads);
             }
         }
-        for (int64_t first = 0; first < span.key_count; first += kKeyBlock) {
-            const int num_keys = at_most(span.key_count - first, kKeyBlock);
-            const int64_t key = span.key_begin + first;
-            store_rows(rows(problem.dk, key, key_head), problem.dk.token_stride, num_keys, head_dim, grad_keys + first * row_length, row_length,
-                       problem.scale);
-            store_rows(rows(problem.dv, key, key_head), problem.dv.token_stride, num_keys, head_dim, grad_values + first * row_length, row_length,
-                       1.0f);
+    }
+
+    // What a block of keys of the chunk and the loaded queries give each other.
+    template <Result result>
+    void add_block(int first_key, int num_keys, int num_queries, float* grad_queries) {
+        const int lanes = padded_queries(num_queries), key_rows = round_up(num_keys, Products::kRowMultiple), at = first_key * padded_dim;
+        const int query_depth = round_up(num_queries, Products::kDepthMultiple), rows_stride = Products::kNumbersPerLane * padded_dim;
+        Products::template product<Result::set>(key_rows, lanes, depth_of_dim, scratch.keys + at, padded_dim, scratch.query_columns, right_stride,
+                                                scratch.scores, kQueryBlock);
+        Products::template product<Result::set>(key_rows, lanes, depth_of_dim, scratch.values + at, padded_dim, scratch.grad_out_columns, right_stride,
+                                                scratch.grad_weights, kQueryBlock);
+        weights_and_score_gradients(num_keys, lanes);
+        Products::template product<Result::add>(key_rows, lanes_of_dim, query_depth, scratch.weights_left, kQueryBlock, scratch.grad_out_rows, rows_stride,
+                                                scratch.grad_values + at, padded_dim);
+        Products::template product<Result::add>(key_rows, lanes_of_dim, query_depth, scratch.grads_left, kQueryBlock, scratch.query_rows, rows_stride,
+                                                scratch.grad_keys + at, padded_dim);
+        Products::template product_of_columns<result>(round_up(head_dim, Products::kRowMultiple), lanes, round_up(num_keys, Products::kDepthMultiple),
+                                                      scratch.key_columns + at, columns_stride, scratch.grads_right, right_stride, grad_queries,
+                                                      kQueryBlock);
+    }
+
+    void store_zeros() {
+        set_zero(scratch.grad_queries, block_size);
+        for (int64_t i = 0; i < problem.heads_per_key_head; ++i) {
+            for (int64_t first = 0; first < span.query_count; first += kQueryBlock) {
+                store_query_gradients<T>(problem, span.query_begin + first, key_head * problem.heads_per_key_head + i,
+                                         at_most(span.query_count - first, kQueryBlock), scratch.grad_queries);
+            }
+        }
+    }
+
+    // partial: [head][block][d][query], set by the first chunk; null where this worker has all keys of the sequence, which are one chunk.
+    void add_chunk(int64_t token, int count, float* partial, bool is_first) {
+        load_keys(token, count);
+        set_zero(scratch.grad_keys, (int64_t)round_up(count, kKeyBlock) * padded_dim);
+        set_zero(scratch.grad_values, (int64_t)round_up(count, kKeyBlock) * padded_dim);
+        for (int64_t i = 0; i < problem.heads_per_key_head; ++i) {
+            const int64_t head = key_head * problem.heads_per_key_head + i;
+            for (int64_t first = 0; first < span.query_count; first += kQueryBlock) {
+                const int num_queries = at_most(span.query_count - first, kQueryBlock);
+                const int64_t query = span.query_begin + first;
+                load_queries(query, head, num_queries);
+                float* grad_queries = partial ? partial : scratch.grad_queries;
+                for (int key = 0; key < count; key += kKeyBlock) {
+                    const int num_keys = at_most(count - key, kKeyBlock);
+                    if (is_first && key == 0) add_block<Result::set>(key, num_keys, num_queries, grad_queries);
+                    else add_block<Result::add>(key, num_keys, num_queries, grad_queries);
+                }
+                if (partial) partial += block_size;
+                else store_query_gradients<T>(problem, query, head, num_queries, grad_queries);
+            }
+        }
+        store_rows(rows<T>(problem.dk, token, key_head), problem.dk.token_stride, count, head_dim, scratch.grad_keys, padded_dim, problem.scale);
+        store_rows(rows<T>(problem.dv, token, key_head), problem.dv.token_stride, count, head_dim, scratch.grad_values, padded_dim, 1.0f);
+    }
+
+    void run(float* partial) {
+        if (span.key_count == 0) return store_zeros();
+        const int chunk = key_chunk(head_dim);
+        for (int64_t first = 0; first < span.key_count; first += chunk) {
+            add_chunk(span.key_begin + first, at_most(span.key_count - first, chunk), partial, first == 0);
         }
     }
 };
 
-}  // namespace
-
-int64_t backward_scratch_floats(int head_dim, int64_t key_count) {
-    const int64_t row_length = padded_head_dim(head_dim);
-    return kQueryChunk * (2 * row_length + 3 * head_dim + 2) + 2 * kKeyBlock * (row_length + kQueryBlock) +
-           2 * (int64_t)round_up(key_count, kKeyBlock) * row_length;
+template <class T>
+void sum_partials(const Backward& problem, const Span& span, int64_t key_head, float* partials, int num_partials) {
+    const int64_t block_size = round_up(problem.head_dim, 32) * kQueryBlock, partial_size = partial_floats(problem.head_dim, problem.heads_per_key_head, span.query_count);
+    for (int64_t i = 0; i < problem.heads_per_key_head; ++i) {
+        for (int64_t first = 0; first < span.query_count; first += kQueryBlock, partials += block_size) {
+            for (int64_t at = 0; at < block_size; at += kVectorLanes) {
+                Vector sum = load<Vector>(partials + at);
+                for (int p = 1; p < num_partials; ++p) sum += load<Vector>(partials + p * partial_size + at);
+                store(partials + at, sum);
+            }
+            store_query_gradients<T>(problem, span.query_begin + first, key_head * problem.heads_per_key_head + i,
+                                     at_most(span.query_count - first, kQueryBlock), partials);
+        }
+    }
 }
 
-void attention_backward(const Backward& problem, const Span& span, int64_t key_head, float* scratch) {
+}  // namespace
+
+int64_t backward_key_chunk(int head_dim) { return key_chunk(head_dim); }
+
+int64_t backward_scratch_bytes(int head_dim) { return BackwardScratch<FloatProducts>(nullptr, key_chunk(head_dim), round_up(head_dim, 32)).bytes; }
+
+void attention_backward(const Backward& problem, const Span& span, int64_t key_head, float* partial, char* scratch) {
     switch (problem.element) {
-        case Element::float32: return KeyHead<Float32>(problem, span, key_head, scratch).run();
-        case Element::bfloat16: return KeyHead<BFloat16>(problem, span, key_head, scratch).run();
-        case Element::float16: return KeyHead<Float16>(problem, span, key_head, scratch).run();
+        case Element::float32: return KeyRange<Float32, FloatProducts>(problem, span, key_head, scratch).run(partial);
+#ifdef __AVX512BF16__
+        case Element::bfloat16: return KeyRange<BFloat16, BFloat16Products>(problem, span, key_head, scratch).run(partial);
+#else
+        case Element::bfloat16: return KeyRange<BFloat16, FloatProducts>(problem, span, key_head, scratch).run(partial);
+#endif
+        case Element::float16: return KeyRange<Float16, FloatProducts>(problem, span, key_head, scratch).run(partial);
+    }
+}
+
+void sum_query_gradients(const Backward& problem, const Span& span, int64_t key_head, float* partials, int num_partials) {
+    switch (problem.element) {
+        case Element::float32: return sum_partials<Float32>(problem, span, key_head, partials, num_partials);
+        case Element::bfloat16: return sum_partials<BFloat16>(problem, span, key_head, partials, num_partials);
+        case Element::float16: return sum_partials<Float16>(problem, span, key_head, partials, num_partials);
     }
 }
 

@@ -1,10 +1,12 @@
 // Softmax attention of a chunk of one head's queries over all keys of its sequence, block by block with a running maximum
-// (FlashAttention, Dao et al. 2022). Queries lie in the lanes of vectors, so a softmax needs no sum across lanes, and a key or a
-// value is one broadcast number.
-#include "block_product.h"
+// (FlashAttention, Dao et al. 2022). Queries lie in the lanes of vectors, so a softmax needs no sum across lanes.
 #include "blocks.h"
 #include "elements.h"
+#include "float_products.h"
 #include "kernels.h"
+#ifdef __AVX512BF16__
+#include "bfloat16_products.h"
+#endif
 
 extern "C" float logf(float);  // not std::log: an inline function of the standard library would be shared with other instruction sets
 
@@ -12,45 +14,94 @@ namespace lsm2::INSTRUCTION_SET {
 
 namespace {
 
-// scores[key][query]: from products to weights exp(score - maximum), with the running maximum and sum of each query brought up to
-// date; rescale[query] is the factor that brings what was summed before to the new maximum.
-void softmax_block(float* scores, int keys, int lanes, float scale, float* maxima, float* sums, float* rescale) {
+// A pivot follows the maximum only when that has risen by so much, which is rare after the first keys: until then weights may reach exp(6).
+constexpr float kPivotSlack = 6;
+
+bool any(IntVector x) {
+    int32_t some = 0;
+    for (int i = 0; i < kVectorLanes; ++i) some |= x[i];
+    return some != 0;
+}
+
+// The queries of one block: their pivots, sums of weights, and sums of weighted values [d][query]; all unset before the first keys.
+struct Running {
+    float *pivots, *sums, *values;
+    bool is_set;
+};
+
+// scores[key][query] become weights exp(scale * (score - pivot)), as the right operand of their product with the values.
+template <class Products, bool negative_scale>
+void softmax(float* scores, int num_keys, int lanes, float scale, int head_dim, const Running& running) {
+    auto* weights = (typename Products::Number*)scores;  // a weight lies where its own score, or one already used, lay
     for (int lane = 0; lane < lanes; lane += kVectorLanes) {
-        const Vector before = load<Vector>(maxima + lane);
-        Vector top = before;
-        for (int key = 0; key < keys; ++key) {
-            float* at = scores + key * kQueryBlock + lane;
-            const Vector score = load<Vector>(at) * scale;
-            store(at, score);
-            top = maximum(top, score);
+        Vector top = load<Vector>(scores + lane);
+        for (int key = 1; key < num_keys; ++key) {
+            const Vector score = load<Vector>(scores + key * kQueryBlock + lane);
+            top = negative_scale ? -maximum(-top, -score) : maximum(top, score);
         }
-        const Vector factor = exp(before - top);
-        Vector sum = load<Vector>(sums + lane) * factor;
-        for (int key = 0; key < keys; ++key) {
-            float* at = scores + key * kQueryBlock + lane;
-            const Vector weight = exp(load<Vector>(at) - top);
-            store(at, weight);
-            sum += weight;
+        Vector pivot = top, sum{};
+        if (running.is_set) {
+            const Vector before = load<Vector>(running.pivots + lane);
+            const IntVector is_higher = (IntVector)((top - before) * scale > broadcast(kPivotSlack));
+            pivot = is_higher ? top : before;
+            sum = load<Vector>(running.sums + lane);
+            if (any(is_higher)) {
+                const Vector factor = exp((before - pivot) * scale);
+                sum *= factor;
+                for (int d = 0; d < head_dim; ++d) {
+                    float* at = running.values + d * kQueryBlock + lane;
+                    store(at, load<Vector>(at) * factor);
+                }
+            }
         }
-        store(maxima + lane, top);
-        store(sums + lane, sum);
-        store(rescale + lane, factor);
+        store(running.pivots + lane, pivot);
+        const auto weight = [&](int key) { return Products::weight_by_pivot(load<Vector>(scores + key * kQueryBlock + lane), scale, pivot); };
+        Vector sum_of_odd{};
+        int key = 0;
+        for (; key + 2 <= num_keys; key += 2) {
+            const Vector first = weight(key), second = weight(key + 1);
+            sum += first;
+            sum_of_odd += second;
+            Products::store_right(weights, key, lane, first, second);
+        }
+        if (key < num_keys) {
+            const Vector last = weight(key);
+            sum += last;
+            Products::store_right(weights, key, lane, last, Vector{});
+            key += 2;
+        }
+        for (; key < round_up(num_keys, Products::kDepthMultiple); key += 2) Products::store_right(weights, key, lane, Vector{}, Vector{});
+        store(running.sums + lane, sum + sum_of_odd);
     }
 }
 
-void scale_lanes(float* block, int rows, int lanes, const float* factors) {
-    for (int lane = 0; lane < lanes; lane += kVectorLanes) {
-        const Vector factor = load<Vector>(factors + lane);
-        for (int row = 0; row < rows; ++row) {
-            float* at = block + row * kQueryBlock + lane;
-            store(at, load<Vector>(at) * factor);
-        }
-    }
-}
+// Memory of one worker, for one chunk of queries.
+template <class Products>
+struct ForwardScratch {
+    using Number = typename Products::Number;
+    Number *queries, *keys, *values;
+    float *summed, *pivots, *sums, *scores;
+    int64_t bytes;
 
-template <class T>
-void forward(const Forward& problem, const Span& span, int64_t head, float* memory) {
-    const int head_dim = problem.head_dim, row_length = padded_head_dim(head_dim), block_floats = head_dim * kQueryBlock;
+    ForwardScratch(char* memory, int padded_dim) {
+        Scratch scratch{memory};
+        queries = scratch.take<Number>(kQueryChunk * padded_dim);  // [block][d][query], a right operand
+        summed = scratch.take<float>(kQueryChunk * padded_dim);    // [block][d][query]
+        pivots = scratch.take<float>(kQueryChunk);
+        sums = scratch.take<float>(kQueryChunk);
+        keys = scratch.take<Number>(kKeyBlock * padded_dim);    // [key][d], a left operand
+        values = scratch.take<Number>(kKeyBlock * padded_dim);  // columns of [key][d], a left operand
+        scores = scratch.take<float>(kKeyBlock * kQueryBlock);  // [key][query]
+        bytes = scratch.bytes_from(memory);
+    }
+};
+
+template <class T, class Products>
+void forward(const Forward& problem, const Span& span, int64_t head, char* memory) {
+    [[maybe_unused]] const typename Products::Unit unit{};
+    const int head_dim = problem.head_dim, padded_dim = round_up(head_dim, 32), block_size = padded_dim * kQueryBlock;
+    const int depth = round_up(head_dim, Products::kDepthMultiple), right_stride = Products::kNumbersPerLane * kQueryBlock;
+    const int values_stride = Products::kColumnsLieAsRows ? padded_dim : kKeyBlock;
     const int num_queries = (int)span.query_count, num_blocks = (num_queries + kQueryBlock - 1) / kQueryBlock;
     const int64_t key_head = head / problem.heads_per_key_head;
     const T* q = (const T*)problem.q.data + span.query_begin * problem.q.token_stride + head * problem.q.head_stride;
@@ -58,50 +109,43 @@ void forward(const Forward& problem, const Span& span, int64_t head, float* memo
     const T* v = (const T*)problem.v.data + span.key_begin * problem.v.token_stride + key_head * problem.v.head_stride;
     T* out = (T*)problem.out.data + span.query_begin * problem.out.token_stride + head * problem.out.head_stride;
     float* lse = problem.lse + head * problem.lse_head_stride + span.query_begin;
-
-    Scratch scratch{memory};
-    float* queries = scratch.take(kQueryChunk * head_dim);  // [block][d][query], as is what is summed
-    float* summed = scratch.take(kQueryChunk * head_dim);
-    float* maxima = scratch.take(kQueryChunk);
-    float* sums = scratch.take(kQueryChunk);
-    float* keys = scratch.take(kKeyBlock * row_length);  // [key][d], as are the values
-    float* values = scratch.take(kKeyBlock * row_length);
-    float* scores = scratch.take(kKeyBlock * kQueryBlock);  // [key][query]
-    float* rescale = scratch.take(kQueryBlock);
+    const ForwardScratch<Products> scratch(memory, padded_dim);
 
     for (int block = 0; block < num_blocks; ++block) {
         const int first = block * kQueryBlock, count = at_most(num_queries - first, kQueryBlock);
-        load_transposed(q + first * problem.q.token_stride, problem.q.token_stride, count, padded_queries(count), head_dim,
-                        queries + block * block_floats, kQueryBlock);
+        Products::right_of_columns(q + first * problem.q.token_stride, problem.q.token_stride, count, head_dim, scratch.queries + block * block_size,
+                                   right_stride);
     }
-    for (int i = 0; i < num_blocks * block_floats; ++i) summed[i] = 0;
-    for (int i = 0; i < num_blocks * kQueryBlock; ++i) maxima[i] = -__builtin_inff(), sums[i] = 0;
 
     for (int64_t first_key = 0; first_key < span.key_count; first_key += kKeyBlock) {
-        const int num_keys = at_most(span.key_count - first_key, kKeyBlock);
-        load_rows(k + first_key * problem.k.token_stride, problem.k.token_stride, num_keys, padded_keys(num_keys), head_dim, keys, row_length);
-        load_rows(v + first_key * problem.v.token_stride, problem.v.token_stride, num_keys, num_keys, head_dim, values, row_length);
+        const int num_keys = at_most(span.key_count - first_key, kKeyBlock), key_rows = round_up(num_keys, Products::kRowMultiple);
+        Products::left_of_rows(k + first_key * problem.k.token_stride, problem.k.token_stride, num_keys, head_dim, scratch.keys, padded_dim);
+        Products::left_of_columns(v + first_key * problem.v.token_stride, problem.v.token_stride, num_keys, head_dim, scratch.values, values_stride);
         for (int block = 0; block < num_blocks; ++block) {
             const int first = block * kQueryBlock, lanes = padded_queries(at_most(num_queries - first, kQueryBlock));
-            const float* block_queries = queries + block * block_floats;
-            float* block_summed = summed + block * block_floats;
-            block_product<Left::as_is, Result::set>(padded_keys(num_keys), lanes, head_dim, keys, row_length, block_queries, kQueryBlock,
+            float *scores = scratch.scores, *summed = scratch.summed + block * block_size;
+            Products::template product<Result::set>(key_rows, lanes, depth, scratch.keys, padded_dim, scratch.queries + block * block_size, right_stride,
                                                     scores, kQueryBlock);
-            softmax_block(scores, num_keys, lanes, problem.scale, maxima + first, sums + first, rescale);
-            scale_lanes(block_summed, head_dim, lanes, rescale);
-            block_product<Left::transposed, Result::add>(head_dim, lanes, num_keys, values, row_length, scores, kQueryBlock, block_summed,
-                                                         kQueryBlock);
+            const Running running{scratch.pivots + first, scratch.sums + first, summed, first_key > 0};
+            (problem.scale < 0 ? softmax<Products, true> : softmax<Products, false>)(scores, num_keys, lanes, problem.scale, head_dim, running);
+            const auto* weights = (const typename Products::Number*)scores;
+            const auto add_values = first_key > 0 ? Products::template product_of_columns<Result::add> : Products::template product_of_columns<Result::set>;
+            add_values(round_up(head_dim, Products::kRowMultiple), lanes, round_up(num_keys, Products::kDepthMultiple), scratch.values, values_stride,
+                       weights, right_stride, summed, kQueryBlock);
         }
+    }
+    if (span.key_count == 0) {
+        for (int i = 0; i < num_blocks * block_size; ++i) scratch.summed[i] = 0;
     }
 
     for (int i = 0; i < num_queries; ++i) {
-        lse[i] = span.key_count ? maxima[i] + logf(sums[i]) : -__builtin_inff();
-        sums[i] = span.key_count ? 1 / sums[i] : 0;
+        lse[i] = span.key_count ? scratch.pivots[i] * problem.scale + logf(scratch.sums[i]) : -__builtin_inff();
+        scratch.sums[i] = span.key_count ? 1 / scratch.sums[i] : 0;
     }
     for (int block = 0; block < num_blocks; ++block) {
         const int first = block * kQueryBlock, count = at_most(num_queries - first, kQueryBlock);
-        store_transposed(out + first * problem.out.token_stride, problem.out.token_stride, count, head_dim, summed + block * block_floats,
-                         kQueryBlock, sums + first);
+        store_transposed(out + first * problem.out.token_stride, problem.out.token_stride, count, head_dim, scratch.summed + block * block_size,
+                         kQueryBlock, scratch.sums + first);
     }
 }
 
@@ -109,15 +153,17 @@ void forward(const Forward& problem, const Span& span, int64_t head, float* memo
 
 int64_t query_chunk() { return kQueryChunk; }
 
-int64_t forward_scratch_floats(int head_dim) {
-    return 2 * kQueryChunk * (head_dim + 1) + 2 * kKeyBlock * padded_head_dim(head_dim) + (kKeyBlock + 1) * kQueryBlock;
-}
+int64_t forward_scratch_bytes(int head_dim) { return ForwardScratch<FloatProducts>(nullptr, round_up(head_dim, 32)).bytes; }
 
-void attention_forward(const Forward& problem, const Span& span, int64_t head, float* scratch) {
+void attention_forward(const Forward& problem, const Span& span, int64_t head, char* scratch) {
     switch (problem.element) {
-        case Element::float32: return forward<Float32>(problem, span, head, scratch);
-        case Element::bfloat16: return forward<BFloat16>(problem, span, head, scratch);
-        case Element::float16: return forward<Float16>(problem, span, head, scratch);
+        case Element::float32: return forward<Float32, FloatProducts>(problem, span, head, scratch);
+#ifdef __AVX512BF16__
+        case Element::bfloat16: return forward<BFloat16, BFloat16Products>(problem, span, head, scratch);
+#else
+        case Element::bfloat16: return forward<BFloat16, FloatProducts>(problem, span, head, scratch);
+#endif
+        case Element::float16: return forward<Float16, FloatProducts>(problem, span, head, scratch);
     }
 }
 

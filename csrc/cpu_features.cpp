@@ -1,38 +1,85 @@
 // Which instruction sets this build holds and this machine can run.
 #include "kernels.h"
 
-#define DECLARE_LEVEL(set)                                                              \
-    namespace set {                                                                     \
-    int64_t query_chunk();                                                              \
-    int64_t forward_scratch_floats(int head_dim);                                       \
-    int64_t backward_scratch_floats(int head_dim, int64_t key_count);                   \
-    void attention_forward(const Forward&, const Span&, int64_t head, float*);          \
-    void attention_backward(const Backward&, const Span&, int64_t key_head, float*);    \
+#ifdef LSM2_HAS_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#define DECLARE_LEVEL(set)                                                                             \
+    namespace set {                                                                                    \
+    int64_t query_chunk();                                                                             \
+    int64_t forward_scratch_bytes(int);                                                                \
+    void attention_forward(const Forward&, const Span&, int64_t, char*);                               \
+    int64_t backward_key_chunk(int);                                                                   \
+    int64_t backward_scratch_bytes(int);                                                               \
+    int64_t partial_floats(int, int, int64_t);                                                         \
+    void attention_backward(const Backward&, const Span&, int64_t, float*, char*);                     \
+    void sum_query_gradients(const Backward&, const Span&, int64_t, float*, int);                      \
+    }                                                                                                  \
+    static const Kernels* set##_kernels() {                                                            \
+        static const Kernels kernels{#set, set::query_chunk(), set::forward_scratch_bytes, set::attention_forward, set::backward_key_chunk, \
+                                     set::backward_scratch_bytes, set::partial_floats, set::attention_backward, set::sum_query_gradients}; \
+        return &kernels;                                                                               \
     }
-#define KERNELS_OF_LEVEL(set) \
-    Kernels { #set, set::query_chunk(), set::forward_scratch_floats, set::backward_scratch_floats, set::attention_forward, set::attention_backward }
 
 namespace lsm2 {
 
 DECLARE_LEVEL(portable)
-#ifdef LSM2_X86_LEVELS
+
+#ifdef LSM2_HAS_X86
 DECLARE_LEVEL(avx2)
 DECLARE_LEVEL(avx512)
+
+// __builtin_cpu_supports asks CPUID and, by xgetbv, whether the operating system saves the wide registers.
+static bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static bool has_avx512() {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+#ifdef LSM2_HAS_AVX512_BF16
+DECLARE_LEVEL(avx512_bf16)
+static bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
+
+#ifdef LSM2_HAS_AMX
+DECLARE_LEVEL(amx)
+
+// The processor has AMX-TILE and AMX-BF16, and Linux grants this process the use of the tile registers' 8 KB of state.
+static bool has_amx() {
+#ifdef LSM2_ASSUME_AMX  // a test build, whose AMX instructions are trapped and emulated
+    return has_avx512_bf16();
+#else
+    static const bool granted = [] {
+        unsigned a, b, c, d;
+        constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
+        if (!has_avx512_bf16() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (amx_bf16 | amx_tile)) != (amx_bf16 | amx_tile)) return false;
+        constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+        return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+    }();
+    return granted;
+#endif
+}
 #endif
 
 const Kernels* kernels_of_level(int level) {
-    // __builtin_cpu_supports asks CPUID and, by xgetbv, whether the operating system saves the wide registers.
-    static const Kernels portable_kernels = KERNELS_OF_LEVEL(portable);
-    if (level == 0) return &portable_kernels;
-#ifdef LSM2_X86_LEVELS
-    static const Kernels avx2_kernels = KERNELS_OF_LEVEL(avx2), avx512_kernels = KERNELS_OF_LEVEL(avx512);
-    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (level == 1 && has_avx2) return &avx2_kernels;
-    if (level == 2 && has_avx512) return &avx512_kernels;
+    switch (level) {
+        case 0: return portable_kernels();
+#ifdef LSM2_HAS_X86
+        case 1: return has_avx2() ? avx2_kernels() : nullptr;
+        case 2: return has_avx512() ? avx512_kernels() : nullptr;
 #endif
-    return nullptr;
+#ifdef LSM2_HAS_AVX512_BF16
+        case 3: return has_avx512_bf16() ? avx512_bf16_kernels() : nullptr;
+#endif
+#ifdef LSM2_HAS_AMX
+        case 4: return has_amx() ? amx_kernels() : nullptr;
+#endif
+        default: return nullptr;
+    }
 }
 
 }  // namespace lsm2

@@ -55,8 +55,9 @@ struct Float16 {
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, EightBits{__VA_ARGS__})
 #endif
 
-ALWAYS_INLINE void transpose(Eight (&x)[8]) {
-    Eight y[8];
+template <class Row>  // eight 32-bit numbers
+ALWAYS_INLINE void transpose(Row (&x)[8]) {
+    Row y[8];
     for (int i = 0; i < 8; i += 2) {
         y[i] = SHUFFLE(x[i], x[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
         y[i + 1] = SHUFFLE(x[i], x[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);

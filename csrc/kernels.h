@@ -49,23 +49,31 @@ struct Backward {
     WritableRows dq, dk, dv;
 };
 
-// The tokens of one sequence, or a chunk of its queries, that one call of a kernel works on.
+// Tokens of one sequence that one call of a kernel works on.
 struct Span {
     int64_t query_begin, query_count;
     int64_t key_begin, key_count;
 };
 
-// Forward: one query head and at most query_chunk queries. Backward: one key head with all its query heads and all queries.
 struct Kernels {
     const char* name;
+    // One query head, at most query_chunk queries, all keys.
     int64_t query_chunk;
-    int64_t (*forward_scratch_floats)(int head_dim);
-    int64_t (*backward_scratch_floats)(int head_dim, int64_t key_count);
-    void (*attention_forward)(const Forward& problem, const Span& span, int64_t head, float* scratch);
-    void (*attention_backward)(const Backward& problem, const Span& span, int64_t key_head, float* scratch);
+    int64_t (*forward_scratch_bytes)(int head_dim);
+    void (*attention_forward)(const Forward& problem, const Span& span, int64_t head, char* scratch);
+    // One key head with all its query heads, all queries, and any number of keys, which are worked on by key_chunk. All keys of a sequence
+    // at once, if they are one chunk: then partial is null. Else the gradients of the queries go to `partial`, and sum_query_gradients adds
+    // up those of all workers of the sequence, which lie one after another, partial_floats each; span then is the whole sequence.
+    int64_t (*key_chunk)(int head_dim);
+    int64_t (*backward_scratch_bytes)(int head_dim);
+    int64_t (*partial_floats)(int head_dim, int heads_per_key_head, int64_t query_count);
+    void (*attention_backward)(const Backward& problem, const Span& span, int64_t key_head, float* partial, char* scratch);
+    void (*sum_query_gradients)(const Backward& problem, const Span& span, int64_t key_head, float* partials, int num_partials);
 };
 
-// level: 0 portable, 1 AVX2 + FMA, 2 AVX-512. Null where this build or this machine has no such level.
+constexpr int kNumLevels = 5;
+
+// level: 0 portable, 1 AVX2 + FMA, 2 AVX-512, 3 AVX-512 + bfloat16, 4 that + AMX-bf16. Null where this build or this machine has no such level.
 const Kernels* kernels_of_level(int level);
 
 // target[i] = source[indices[i]], rows of row_bytes each; where there is no such row: substitute, or zeros where that is null.

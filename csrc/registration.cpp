@@ -7,13 +7,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <memory>
-#include <new>
 #include <optional>
 #include <tuple>
 #include <vector>
 
 #include "kernels.h"
+#include "threads.h"
 
 namespace lsm2 {
 namespace {
@@ -24,11 +23,9 @@ using OptionalTensor = std::optional<Tensor>;
 
 // Instruction set
 
-constexpr int kHighestLevel = 2;
-
 std::atomic<int>& level_in_force() {
     static std::atomic<int> level = [] {
-        int best = kHighestLevel;
+        int best = kNumLevels - 1;
         while (!kernels_of_level(best)) --best;
         return best;
     }();
@@ -37,7 +34,7 @@ std::atomic<int>& level_in_force() {
 
 int64_t cpu_level(int64_t level) {
     if (level != -1) {
-        STD_TORCH_CHECK(level >= 0 && level <= kHighestLevel && kernels_of_level((int)level), "lsm2_kernels: this machine or build has no kernels of level ",
+        STD_TORCH_CHECK(level >= 0 && level < kNumLevels && kernels_of_level((int)level), "lsm2_kernels: this machine or build has no kernels of level ",
                         level);
         level_in_force() = (int)level;
     }
@@ -45,23 +42,6 @@ int64_t cpu_level(int64_t level) {
 }
 
 const Kernels& kernels() { return *kernels_of_level(level_in_force()); }
-
-// Threads
-
-struct FreeAligned {
-    void operator()(float* memory) const { ::operator delete(memory, std::align_val_t(64)); }
-};
-
-// Each thread takes the next item when it is done with one, so items should be ordered longest first.
-template <class Work>
-void share_among_threads(int64_t num_items, int64_t scratch_floats, const Work& work) {
-    const int64_t num_workers = std::min<int64_t>(num_items, torch::stable::get_num_threads());
-    std::atomic<int64_t> next{0};
-    torch::stable::parallel_for(0, num_workers, 1, [&](int64_t, int64_t) {
-        std::unique_ptr<float, FreeAligned> scratch((float*)::operator new(scratch_floats * sizeof(float), std::align_val_t(64)));
-        for (int64_t item; (item = next.fetch_add(1)) < num_items;) work(item, scratch.get());
-    });
-}
 
 // Tensors
 
@@ -118,21 +98,12 @@ std::vector<int64_t> offsets_of(const Tensor& cu_seqlens, const char* name, int6
     return offsets;
 }
 
-// One span a sequence, or one for every `query_chunk` of its queries; the costliest first.
-std::vector<Span> spans_of(const std::vector<int64_t>& queries, const std::vector<int64_t>& keys, int64_t query_chunk) {
+// Whole sequences.
+std::vector<Span> sequences_of(const std::vector<int64_t>& queries, const std::vector<int64_t>& keys) {
     STD_TORCH_CHECK(queries.size() == keys.size(), "lsm2_kernels: cu_seqlens_q names ", queries.size() - 1, " sequences and cu_seqlens_k ", keys.size() - 1);
-    std::vector<Span> spans;
-    for (size_t i = 0; i + 1 < queries.size(); ++i) {
-        const int64_t num_keys = keys[i + 1] - keys[i];
-        int64_t first = queries[i];
-        do {
-            const int64_t count = std::min(query_chunk, queries[i + 1] - first);
-            spans.push_back({first, count, keys[i], num_keys});
-            first += count;
-        } while (first < queries[i + 1]);
-    }
-    std::stable_sort(spans.begin(), spans.end(), [](const Span& a, const Span& b) { return a.query_count * a.key_count > b.query_count * b.key_count; });
-    return spans;
+    std::vector<Span> sequences;
+    for (size_t i = 0; i + 1 < queries.size(); ++i) sequences.push_back({queries[i], queries[i + 1] - queries[i], keys[i], keys[i + 1] - keys[i]});
+    return sequences;
 }
 
 // Rows from `first` on, of a contiguous tensor.
@@ -177,14 +148,41 @@ std::tuple<Tensor, Tensor> forward(const Tensor& any_q, const Tensor& any_k, con
     }
 
     const Kernels& set = kernels();
-    const std::vector<Span> spans = spans_of(offsets.queries, offsets.keys, set.query_chunk);
+    std::vector<Span> chunks;  // of the queries of a sequence, the costliest first
+    for (const Span& sequence : sequences_of(offsets.queries, offsets.keys)) {
+        for (int64_t first = 0; first < sequence.query_count; first += set.query_chunk) {
+            chunks.push_back({sequence.query_begin + first, std::min(set.query_chunk, sequence.query_count - first), sequence.key_begin, sequence.key_count});
+        }
+    }
+    std::stable_sort(chunks.begin(), chunks.end(), [](const Span& a, const Span& b) { return a.query_count * a.key_count > b.query_count * b.key_count; });
     const Forward problem{element_of(q, "q"), (int)head_dim,  (int)(num_heads / k.size(1)),  (float)scale, rows_of(q), rows_of(k),
                           rows_of(v),         writable_rows_of(out), lse.mutable_data_ptr<float>(), num_tokens};
-    share_among_threads((int64_t)spans.size() * num_heads, set.forward_scratch_floats((int)head_dim), [&](int64_t item, float* scratch) {
-        set.attention_forward(problem, spans[item / num_heads], item % num_heads, scratch);
+    share_among_threads((int64_t)chunks.size() * num_heads, set.forward_scratch_bytes((int)head_dim), [&](int64_t item, char* scratch) {
+        set.attention_forward(problem, chunks[item / num_heads], item % num_heads, scratch);
     });
     return {out, lse};
 }
+
+// How the keys of a sequence are divided among workers: a function of their number and of the head dim alone, so that sums have one order.
+struct KeySplit {
+    Span sequence;
+    int64_t chunk;
+    int num_parts;
+    int64_t first_item = 0, first_group = 0, partial_floats = 0;
+
+    static constexpr int64_t kMostParts = 8;  // each part of a sequence holds gradients of all its queries
+
+    KeySplit(const Span& sequence, int64_t chunk)
+        : sequence(sequence), chunk(chunk), num_parts((int)std::clamp<int64_t>((sequence.key_count + chunk - 1) / chunk, 1, kMostParts)) {}
+
+    int64_t cost_of_part() const { return sequence.query_count * sequence.key_count / num_parts; }
+
+    Span part(int64_t i) const {
+        const int64_t num_chunks = (sequence.key_count + chunk - 1) / chunk;
+        const int64_t begin = num_chunks * i / num_parts * chunk, end = std::min(num_chunks * (i + 1) / num_parts * chunk, sequence.key_count);
+        return {sequence.query_begin, sequence.query_count, sequence.key_begin + begin, end - begin};
+    }
+};
 
 // dq, dk, dv: uninitialised views of contiguous tensors, in which rows past the last sequence are zero already.
 void backward(const Tensor& any_grad_out, const OptionalTensor& grad_lse, const Tensor& any_q, const Tensor& any_k, const Tensor& any_v, const Tensor& any_out,
@@ -197,14 +195,33 @@ void backward(const Tensor& any_grad_out, const OptionalTensor& grad_lse, const 
     if (num_key_heads == 0) return;
 
     const Kernels& set = kernels();
-    const std::vector<Span> spans = spans_of(offsets.queries, offsets.keys, INT64_MAX);
-    int64_t most_keys = 0;
-    for (const Span& span : spans) most_keys = std::max(most_keys, span.key_count);
+    std::vector<KeySplit> splits;  // the costliest items first
+    for (const Span& sequence : sequences_of(offsets.queries, offsets.keys)) splits.push_back(KeySplit(sequence, set.key_chunk((int)head_dim)));
+    std::stable_sort(splits.begin(), splits.end(), [](const KeySplit& a, const KeySplit& b) { return a.cost_of_part() > b.cost_of_part(); });
+    int64_t num_items = 0, num_groups = 0, largest_group = 0;
+    for (KeySplit& split : splits) {
+        split.first_item = num_items;
+        split.first_group = num_groups;
+        num_items += split.num_parts * num_key_heads;
+        if (split.num_parts == 1) continue;
+        num_groups += num_key_heads;
+        split.partial_floats = set.partial_floats((int)head_dim, (int)(q.size(1) / num_key_heads), split.sequence.query_count);
+        largest_group = std::max<int64_t>(largest_group, split.num_parts * split.partial_floats * (int64_t)sizeof(float));
+    }
+    PartialResults partials(num_groups, largest_group);
     const Backward problem{element_of(q, "q"), (int)head_dim,    (int)(q.size(1) / num_key_heads), (float)scale,
                            rows_of(q),         rows_of(k),       rows_of(v),                       rows_of(out),
                            rows_of(grad_out),  statistics_of(lse, "lse", q), statistics_of(grad_lse, "grad_lse", q), dq, dk, dv};
-    share_among_threads((int64_t)spans.size() * num_key_heads, set.backward_scratch_floats((int)head_dim, most_keys), [&](int64_t item, float* scratch) {
-        set.attention_backward(problem, spans[item / num_key_heads], item % num_key_heads, scratch);
+    share_among_threads(num_items, set.backward_scratch_bytes((int)head_dim), [&](int64_t item, char* scratch) {
+        const KeySplit& split = *std::prev(std::upper_bound(splits.begin(), splits.end(), item, [](int64_t i, const KeySplit& x) { return i < x.first_item; }));
+        const int64_t key_head = (item - split.first_item) / split.num_parts, part = (item - split.first_item) % split.num_parts;
+        if (split.num_parts == 1) return set.attention_backward(problem, split.sequence, key_head, nullptr, scratch);
+        const int64_t group = split.first_group + key_head;
+        float* memory = (float*)partials.begin(group);
+        set.attention_backward(problem, split.part(part), key_head, memory + part * split.partial_floats, scratch);
+        if (!partials.end(group, split.num_parts)) return;
+        set.sum_query_gradients(problem, split.sequence, key_head, memory, split.num_parts);
+        partials.release(group);
     });
 }
 

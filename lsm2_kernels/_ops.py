@@ -20,7 +20,7 @@ from . import reference
 
 PACKAGE = "lsm2_kernels"
 LIBRARY_NAME = "lsm2_kernels_cpu.so"
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")  # by the number that torch.ops.lsm2_kernels._cpu_level speaks
+INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")  # by the number that torch.ops.lsm2_kernels._cpu_level speaks
 
 SCHEMAS = {
     "varlen_attention": "(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens_q, Tensor cu_seqlens_k, float scale) -> (Tensor out, Tensor lse)",

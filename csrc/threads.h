@@ -1,0 +1,68 @@
+// How work is shared among torch's threads, and the memory that workers get. Which thread takes which item is up to chance; no sum is.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace lsm2 {
+
+struct FreeAligned {
+    void operator()(char* memory) const { ::operator delete(memory, std::align_val_t(64)); }
+};
+using Memory = std::unique_ptr<char, FreeAligned>;
+
+inline Memory allocate(int64_t bytes) { return Memory((char*)::operator new(bytes, std::align_val_t(64))); }
+
+// Each thread takes the next item when it is done with one, so items should be ordered longest first. Threads share nothing but this
+// counter, their items' inputs, which nobody writes, and what the items themselves share.
+template <class Work>
+void share_among_threads(int64_t num_items, int64_t scratch_bytes, const Work& work) {
+    const int64_t num_workers = std::min<int64_t>(num_items, torch::stable::get_num_threads());
+    std::atomic<int64_t> next{0};
+    torch::stable::parallel_for(0, num_workers, 1, [&](int64_t, int64_t) {
+        const Memory scratch = allocate(scratch_bytes);
+        for (int64_t item; (item = next.fetch_add(1)) < num_items;) work(item, scratch.get());
+    });
+}
+
+// Memory for groups of items that leave a partial result each, to be added up by whoever finishes last. As items are taken in order, and
+// those of a group follow one another, no more groups hold memory at a time than there are threads, and one.
+class PartialResults {
+public:
+    PartialResults(int64_t num_groups, int64_t bytes_of_group) : groups(new Group[num_groups]), bytes_of_group(bytes_of_group) {}
+
+    // The group's memory, for one of its items to write its part of.
+    char* begin(int64_t group) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        Memory& memory = groups[group].memory;
+        if (!memory && !idle.empty()) memory = std::move(idle.back()), idle.pop_back();
+        if (!memory) memory = allocate(bytes_of_group);
+        return memory.get();
+    }
+
+    // True for the last of the group's items: every other's part can be read now. Then `release` must follow.
+    bool end(int64_t group, int num_items) { return groups[group].num_done.fetch_add(1, std::memory_order_acq_rel) + 1 == num_items; }
+
+    void release(int64_t group) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        idle.push_back(std::move(groups[group].memory));
+    }
+
+private:
+    struct Group {
+        Memory memory;
+        std::atomic<int> num_done{0};
+    };
+    const std::unique_ptr<Group[]> groups;
+    const int64_t bytes_of_group;
+    std::mutex mutex;
+    std::vector<Memory> idle;
+};
+
+}  // namespace lsm2
