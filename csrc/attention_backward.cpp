@@ -29,22 +29,12 @@ void set_zero(float* x, int64_t count) {
     for (int64_t i = 0; i < count; ++i) x[i] = 0;
 }
 
-template <class T>
-const T* rows(const Rows& x, int64_t token, int64_t head) {
-    return (const T*)x.data + token * x.token_stride + head * x.head_stride;
-}
-
-template <class T>
-T* rows(const WritableRows& x, int64_t token, int64_t head) {
-    return (T*)x.data + token * x.token_stride + head * x.head_stride;
-}
-
 // grad_queries[d][query]: gradients of a block of queries, still without the factor `scale`.
 template <class T>
-void store_query_gradients(const Backward& problem, int64_t token, int64_t head, int count, const float* grad_queries) {
+void store_query_gradients(const Backward& problem, const Span& span, int64_t token, int64_t head, int count, const float* grad_queries) {
     float factors[kQueryBlock];
     for (float& factor : factors) factor = problem.scale;
-    store_transposed(rows<T>(problem.dq, token, head), problem.dq.token_stride, count, problem.head_dim, grad_queries, kQueryBlock, factors);
+    store_transposed(token_rows<T>(problem.dq, problem.tokens, span, token, head), count, problem.head_dim, grad_queries, kQueryBlock, factors);
 }
 
 // Memory of one worker, for a chunk of keys and a block of queries.
@@ -103,32 +93,34 @@ struct KeyRange {
           right_stride(Products::kNumbersPerLane * kQueryBlock), columns_stride(Products::kColumnsLieAsRows ? padded_dim : kKeyBlock),
           scratch(memory, key_chunk(head_dim), padded_dim) {}
 
+    template <class Number, class Tensor>
+    TokenRows<Number> rows(const Tensor& tensor, int64_t token, int64_t head) const {
+        return token_rows<Number>(tensor, problem.tokens, span, token, head);
+    }
+
     void load_keys(int64_t token, int count) {
-        const Rows &k = problem.k, &v = problem.v;
         for (int first = 0; first < count; first += kKeyBlock) {
             const int keys = at_most(count - first, kKeyBlock), at = first * padded_dim;
-            const T* key = rows<T>(k, token + first, key_head);
-            Products::left_of_rows(key, k.token_stride, keys, head_dim, scratch.keys + at, padded_dim);
-            Products::left_of_rows(rows<T>(v, token + first, key_head), v.token_stride, keys, head_dim, scratch.values + at, padded_dim);
-            if (!Products::kColumnsLieAsRows) Products::left_of_columns(key, k.token_stride, keys, head_dim, scratch.key_columns + at, columns_stride);
+            const auto k = rows<const T>(problem.k, token + first, key_head);
+            Products::left_of_rows(k, keys, head_dim, scratch.keys + at, padded_dim);
+            Products::left_of_rows(rows<const T>(problem.v, token + first, key_head), keys, head_dim, scratch.values + at, padded_dim);
+            if (!Products::kColumnsLieAsRows) Products::left_of_columns(k, keys, head_dim, scratch.key_columns + at, columns_stride);
         }
     }
 
     void load_queries(int64_t token, int64_t head, int count) {
-        const Rows &q = problem.q, &grad_out = problem.grad_out;
-        const T *query = rows<T>(q, token, head), *grad = rows<T>(grad_out, token, head);
+        const auto query = rows<const T>(problem.q, token, head), out = rows<const T>(problem.out, token, head);
+        const auto grad_out = rows<const T>(problem.grad_out, token, head);
+        const auto lse = rows<const float>(problem.lse, token, head), grad_lse = rows<const float>(problem.grad_lse, token, head);
         const int rows_stride = Products::kNumbersPerLane * padded_dim;
-        Products::right_of_rows(query, q.token_stride, count, head_dim, scratch.query_rows, rows_stride);
-        Products::right_of_rows(grad, grad_out.token_stride, count, head_dim, scratch.grad_out_rows, rows_stride);
-        Products::right_of_columns(query, q.token_stride, count, head_dim, scratch.query_columns, right_stride);
-        Products::right_of_columns(grad, grad_out.token_stride, count, head_dim, scratch.grad_out_columns, right_stride);
-        const Statistics &lse = problem.lse, &grad_lse = problem.grad_lse;
+        Products::right_of_rows(query, count, head_dim, scratch.query_rows, rows_stride);
+        Products::right_of_rows(grad_out, count, head_dim, scratch.grad_out_rows, rows_stride);
+        Products::right_of_columns(query, count, head_dim, scratch.query_columns, right_stride);
+        Products::right_of_columns(grad_out, count, head_dim, scratch.grad_out_columns, right_stride);
         for (int i = 0; i < padded_queries(count); ++i) {
-            scratch.lse[i] = scratch.delta[i] = 0;
-            if (i >= count) continue;
-            scratch.lse[i] = lse.data[head * lse.head_stride + (token + i) * lse.token_stride];
-            scratch.delta[i] = dot(grad + i * grad_out.token_stride, rows<T>(problem.out, token + i, head), head_dim);
-            if (grad_lse.data) scratch.delta[i] -= grad_lse.data[head * grad_lse.head_stride + (token + i) * grad_lse.token_stride];
+            scratch.lse[i] = i < count ? *lse[i] : 0;
+            scratch.delta[i] = i < count ? dot(grad_out[i], out[i], head_dim) : 0;
+            if (i < count && problem.grad_lse.data) scratch.delta[i] -= *grad_lse[i];
         }
     }
 
@@ -181,7 +173,7 @@ struct KeyRange {
         set_zero(scratch.grad_queries, block_size);
         for (int64_t i = 0; i < problem.heads_per_key_head; ++i) {
             for (int64_t first = 0; first < span.query_count; first += kQueryBlock) {
-                store_query_gradients<T>(problem, span.query_begin + first, key_head * problem.heads_per_key_head + i,
+                store_query_gradients<T>(problem, span, span.query_begin + first, key_head * problem.heads_per_key_head + i,
                                          at_most(span.query_count - first, kQueryBlock), scratch.grad_queries);
             }
         }
@@ -205,11 +197,11 @@ struct KeyRange {
                     else add_block<Result::add>(key, num_keys, num_queries, grad_queries);
                 }
                 if (partial) partial += block_size;
-                else store_query_gradients<T>(problem, query, head, num_queries, grad_queries);
+                else store_query_gradients<T>(problem, span, query, head, num_queries, grad_queries);
             }
         }
-        store_rows(rows<T>(problem.dk, token, key_head), problem.dk.token_stride, count, head_dim, scratch.grad_keys, padded_dim, problem.scale);
-        store_rows(rows<T>(problem.dv, token, key_head), problem.dv.token_stride, count, head_dim, scratch.grad_values, padded_dim, 1.0f);
+        store_rows(rows<T>(problem.dk, token, key_head), count, head_dim, scratch.grad_keys, padded_dim, problem.scale);
+        store_rows(rows<T>(problem.dv, token, key_head), count, head_dim, scratch.grad_values, padded_dim, 1.0f);
     }
 
     void run(float* partial) {
@@ -231,7 +223,7 @@ void sum_partials(const Backward& problem, const Span& span, int64_t key_head, f
                 for (int p = 1; p < num_partials; ++p) sum += load<Vector>(partials + p * partial_size + at);
                 store(partials + at, sum);
             }
-            store_query_gradients<T>(problem, span.query_begin + first, key_head * problem.heads_per_key_head + i,
+            store_query_gradients<T>(problem, span, span.query_begin + first, key_head * problem.heads_per_key_head + i,
                                      at_most(span.query_count - first, kQueryBlock), partials);
         }
     }

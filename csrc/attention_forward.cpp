@@ -104,23 +104,22 @@ void forward(const Forward& problem, const Span& span, int64_t head, char* memor
     const int values_stride = Products::kColumnsLieAsRows ? padded_dim : kKeyBlock;
     const int num_queries = (int)span.query_count, num_blocks = (num_queries + kQueryBlock - 1) / kQueryBlock;
     const int64_t key_head = head / problem.heads_per_key_head;
-    const T* q = (const T*)problem.q.data + span.query_begin * problem.q.token_stride + head * problem.q.head_stride;
-    const T* k = (const T*)problem.k.data + span.key_begin * problem.k.token_stride + key_head * problem.k.head_stride;
-    const T* v = (const T*)problem.v.data + span.key_begin * problem.v.token_stride + key_head * problem.v.head_stride;
-    T* out = (T*)problem.out.data + span.query_begin * problem.out.token_stride + head * problem.out.head_stride;
-    float* lse = problem.lse + head * problem.lse_head_stride + span.query_begin;
+    const auto q = token_rows<const T>(problem.q, problem.tokens, span, span.query_begin, head);
+    const auto k = token_rows<const T>(problem.k, problem.tokens, span, span.key_begin, key_head);
+    const auto v = token_rows<const T>(problem.v, problem.tokens, span, span.key_begin, key_head);
+    const auto out = token_rows<T>(problem.out, problem.tokens, span, span.query_begin, head);
+    const auto lse = token_rows<float>(problem.lse, problem.tokens, span, span.query_begin, head);
     const ForwardScratch<Products> scratch(memory, padded_dim);
 
     for (int block = 0; block < num_blocks; ++block) {
         const int first = block * kQueryBlock, count = at_most(num_queries - first, kQueryBlock);
-        Products::right_of_columns(q + first * problem.q.token_stride, problem.q.token_stride, count, head_dim, scratch.queries + block * block_size,
-                                   right_stride);
+        Products::right_of_columns(q.from(first), count, head_dim, scratch.queries + block * block_size, right_stride);
     }
 
     for (int64_t first_key = 0; first_key < span.key_count; first_key += kKeyBlock) {
         const int num_keys = at_most(span.key_count - first_key, kKeyBlock), key_rows = round_up(num_keys, Products::kRowMultiple);
-        Products::left_of_rows(k + first_key * problem.k.token_stride, problem.k.token_stride, num_keys, head_dim, scratch.keys, padded_dim);
-        Products::left_of_columns(v + first_key * problem.v.token_stride, problem.v.token_stride, num_keys, head_dim, scratch.values, values_stride);
+        Products::left_of_rows(k.from(first_key), num_keys, head_dim, scratch.keys, padded_dim);
+        Products::left_of_columns(v.from(first_key), num_keys, head_dim, scratch.values, values_stride);
         for (int block = 0; block < num_blocks; ++block) {
             const int first = block * kQueryBlock, lanes = padded_queries(at_most(num_queries - first, kQueryBlock));
             float *scores = scratch.scores, *summed = scratch.summed + block * block_size;
@@ -139,13 +138,12 @@ void forward(const Forward& problem, const Span& span, int64_t head, char* memor
     }
 
     for (int i = 0; i < num_queries; ++i) {
-        lse[i] = span.key_count ? scratch.pivots[i] * problem.scale + logf(scratch.sums[i]) : -__builtin_inff();
+        *lse[i] = span.key_count ? scratch.pivots[i] * problem.scale + logf(scratch.sums[i]) : -__builtin_inff();
         scratch.sums[i] = span.key_count ? 1 / scratch.sums[i] : 0;
     }
     for (int block = 0; block < num_blocks; ++block) {
         const int first = block * kQueryBlock, count = at_most(num_queries - first, kQueryBlock);
-        store_transposed(out + first * problem.out.token_stride, problem.out.token_stride, count, head_dim, scratch.summed + block * block_size,
-                         kQueryBlock, scratch.sums + first);
+        store_transposed(out.from(first), count, head_dim, scratch.summed + block * block_size, kQueryBlock, scratch.sums + first);
     }
 }
 

@@ -115,35 +115,35 @@ struct BFloat16Products {
     static constexpr int kNumbersPerLane = 2;
     static constexpr bool kColumnsLieAsRows = false;
 
-    static void left_of_rows(const BFloat16* source, int64_t stride, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void left_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int row = 0; row < round_up(count, kRowMultiple); ++row, block += block_stride) {
             const int filled = row < count ? head_dim : 0;
-            for (int d = 0; d < filled; d += 8) store(block + d, load<EightHalves>(source + row * stride + d));
+            for (int d = 0; d < filled; d += 8) store(block + d, load<EightHalves>(source[row] + d));
             for (int d = filled; d < block_stride; d += 8) store(block + d, EightHalves{});
         }
     }
-    static void left_of_columns(const BFloat16* source, int64_t stride, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void left_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int d = 0; d < round_up(head_dim, kRowMultiple); d += 8) {
             for (int row = 0; row < round_up(count, kTransposedDepth); row += 16) {
                 EightBits x[8];
-                for (int i = 0; i < 8; ++i) x[i] = two_rows(source, stride, count, head_dim, row + 2 * i, d);
+                for (int i = 0; i < 8; ++i) x[i] = two_rows(source, count, head_dim, row + 2 * i, d);
                 transpose(x);
                 for (int i = 0; i < 8; ++i) store(block + (d + i) * block_stride + row, x[i]);
             }
         }
     }
-    static void right_of_rows(const BFloat16* source, int64_t stride, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void right_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int row = 0; row < round_up(count, kDepthMultiple); row += 2, block += block_stride) {
-            for (int d = 0; d < padded_head_dim(head_dim); d += 8) store(block + 2 * d, two_rows(source, stride, count, head_dim, row, d));
+            for (int d = 0; d < padded_head_dim(head_dim); d += 8) store(block + 2 * d, two_rows(source, count, head_dim, row, d));
         }
     }
-    static void right_of_columns(const BFloat16* source, int64_t stride, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void right_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int row = 0; row < padded_queries(count); row += 8) {
             for (int d = 0; d < round_up(head_dim, kTransposedDepth); d += 16) {
                 EightBits x[8];
                 for (int i = 0; i < 8; ++i) {
                     EightHalves half[2] = {};
-                    const BFloat16* at = source + (row + i) * stride + d;
+                    const BFloat16* at = source[row + i] + d;
                     if (row + i < count) half[0] = load<EightHalves>(at);
                     if (row + i < count && d + 8 < head_dim) half[1] = load<EightHalves>(at + 8);
                     x[i] = load<EightBits>(half);
@@ -192,10 +192,10 @@ private:
     static constexpr int kTransposedDepth = kDepthMultiple < 16 ? 16 : kDepthMultiple;  // transposing takes 16 numbers at a time
 
     // Pairs (source[row][d], source[row + 1][d]) for eight d; zero outside of the source.
-    static ALWAYS_INLINE EightBits two_rows(const BFloat16* source, int64_t stride, int count, int head_dim, int row, int d) {
+    static ALWAYS_INLINE EightBits two_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, int row, int d) {
         EightHalves x[2] = {};
         for (int i = 0; i < 2; ++i) {
-            if (row + i < count && d < head_dim) x[i] = load<EightHalves>(source + (row + i) * stride + d);
+            if (row + i < count && d < head_dim) x[i] = load<EightHalves>(source[row + i] + d);
         }
         return __builtin_convertvector(x[0], EightBits) | (__builtin_convertvector(x[1], EightBits) << 16);
     }

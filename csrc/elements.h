@@ -2,6 +2,7 @@
 // Head dims are multiples of 8, so rows are taken eight elements at a time, whatever the width of the machine's vectors.
 #pragma once
 
+#include "kernels.h"
 #include "simd.h"
 
 namespace lsm2::INSTRUCTION_SET {
@@ -75,23 +76,40 @@ ALWAYS_INLINE void transpose(Row (&x)[8]) {
     for (int i = 0; i < 8; ++i) x[i] = y[i];
 }
 
+// Rows of one head of a tensor, one for each token that takes part.
+template <class T>
+struct TokenRows {
+    T* first;
+    int64_t stride;
+    const int64_t* tokens;  // null: one token after the other
+    ALWAYS_INLINE T* operator[](int64_t i) const { return first + (tokens ? tokens[i] : i) * stride; }
+    ALWAYS_INLINE TokenRows from(int64_t i) const { return tokens ? TokenRows{first, stride, tokens + i} : TokenRows{first + i * stride, stride, nullptr}; }
+};
+
+// The rows from `token` on, as spans count them; `tensor` is one of kernels.h.
+template <class T, class Tensor>
+TokenRows<T> token_rows(const Tensor& tensor, const int64_t* tokens, const Span& span, int64_t token, int64_t head) {
+    T* first = (T*)tensor.data + span.sequence * tensor.sequence_stride + head * tensor.head_stride;
+    return TokenRows<T>{first, tensor.token_stride, tokens}.from(token);
+}
+
 // block[row][d] = source[row][d]; zero for count <= row < padded_count and for head_dim <= d < block_stride.
 template <class T>
-void load_rows(const T* source, int64_t stride, int count, int padded_count, int head_dim, float* block, int block_stride) {
+void load_rows(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block, int block_stride) {
     for (int row = 0; row < padded_count; ++row, block += block_stride) {
         const int filled = row < count ? head_dim : 0;
-        for (int d = 0; d < filled; d += 8) store(block + d, T::load_eight(source + row * stride + d));
+        for (int d = 0; d < filled; d += 8) store(block + d, T::load_eight(source[row] + d));
         for (int d = filled; d < block_stride; d += 8) store(block + d, Eight{});
     }
 }
 
 // block[d][row] = source[row][d]; zero for count <= row < padded_count.
 template <class T>
-void load_transposed(const T* source, int64_t stride, int count, int padded_count, int head_dim, float* block, int block_stride) {
+void load_transposed(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block, int block_stride) {
     for (int row = 0; row < padded_count; row += 8) {
         for (int d = 0; d < head_dim; d += 8) {
             Eight x[8];
-            for (int i = 0; i < 8; ++i) x[i] = row + i < count ? T::load_eight(source + (row + i) * stride + d) : Eight{};
+            for (int i = 0; i < 8; ++i) x[i] = row + i < count ? T::load_eight(source[row + i] + d) : Eight{};
             transpose(x);
             for (int i = 0; i < 8; ++i) store(block + (d + i) * block_stride + row, x[i]);
         }
@@ -100,15 +118,15 @@ void load_transposed(const T* source, int64_t stride, int count, int padded_coun
 
 // target[row][d] = block[row][d] * factor.
 template <class T>
-void store_rows(T* target, int64_t stride, int count, int head_dim, const float* block, int block_stride, float factor) {
+void store_rows(const TokenRows<T>& target, int count, int head_dim, const float* block, int block_stride, float factor) {
     for (int row = 0; row < count; ++row) {
-        for (int d = 0; d < head_dim; d += 8) T::store_eight(target + row * stride + d, load<Eight>(block + row * block_stride + d) * factor);
+        for (int d = 0; d < head_dim; d += 8) T::store_eight(target[row] + d, load<Eight>(block + row * block_stride + d) * factor);
     }
 }
 
 // target[row][d] = block[d][row] * factors[row].
 template <class T>
-void store_transposed(T* target, int64_t stride, int count, int head_dim, const float* block, int block_stride, const float* factors) {
+void store_transposed(const TokenRows<T>& target, int count, int head_dim, const float* block, int block_stride, const float* factors) {
     for (int row = 0; row < count; row += 8) {
         const Eight factor = load<Eight>(factors + row);
         const int rows = count - row < 8 ? count - row : 8;
@@ -116,7 +134,7 @@ void store_transposed(T* target, int64_t stride, int count, int head_dim, const 
             Eight x[8];
             for (int i = 0; i < 8; ++i) x[i] = load<Eight>(block + (d + i) * block_stride + row) * factor;
             transpose(x);
-            for (int i = 0; i < rows; ++i) T::store_eight(target + (row + i) * stride + d, x[i]);
+            for (int i = 0; i < rows; ++i) T::store_eight(target[row + i] + d, x[i]);
         }
     }
 }

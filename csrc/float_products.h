@@ -19,20 +19,20 @@ struct FloatProducts {
     static constexpr bool kColumnsLieAsRows = true;  // left_of_rows serves as left_of_columns
 
     template <class T>
-    static void left_of_rows(const T* source, int64_t stride, int count, int head_dim, float* block, int block_stride) {
-        load_rows(source, stride, count, round_up(count, kRowMultiple), head_dim, block, block_stride);
+    static void left_of_rows(const TokenRows<const T>& source, int count, int head_dim, float* block, int block_stride) {
+        load_rows(source, count, round_up(count, kRowMultiple), head_dim, block, block_stride);
     }
     template <class T>
-    static void left_of_columns(const T* source, int64_t stride, int count, int head_dim, float* block, int block_stride) {
-        load_rows(source, stride, count, count, head_dim, block, block_stride);
+    static void left_of_columns(const TokenRows<const T>& source, int count, int head_dim, float* block, int block_stride) {
+        load_rows(source, count, count, head_dim, block, block_stride);
     }
     template <class T>
-    static void right_of_rows(const T* source, int64_t stride, int count, int head_dim, float* block, int block_stride) {
-        load_rows(source, stride, count, count, head_dim, block, block_stride);
+    static void right_of_rows(const TokenRows<const T>& source, int count, int head_dim, float* block, int block_stride) {
+        load_rows(source, count, count, head_dim, block, block_stride);
     }
     template <class T>
-    static void right_of_columns(const T* source, int64_t stride, int count, int head_dim, float* block, int block_stride) {
-        load_transposed(source, stride, count, padded_queries(count), head_dim, block, block_stride);
+    static void right_of_columns(const TokenRows<const T>& source, int count, int head_dim, float* block, int block_stride) {
+        load_transposed(source, count, padded_queries(count), head_dim, block, block_stride);
     }
 
     // exp(score * scale - pivot * scale), as exactly as float32 can: the weight of the pivot itself is 1; and exp(score * scale - lse).

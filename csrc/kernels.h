@@ -8,24 +8,26 @@ namespace lsm2 {
 
 enum class Element { float32, bfloat16, float16 };
 
-// A tensor (tokens, heads, head_dim) whose last dimension is contiguous; strides count elements.
+// A tensor (tokens, heads, head_dim) or (sequences, heads, tokens, head_dim) whose last dimension is contiguous; strides count elements.
 struct Rows {
     const void* data;
-    int64_t token_stride;
-    int64_t head_stride;
+    int64_t sequence_stride, token_stride, head_stride;
 };
 
 struct WritableRows {
     void* data;
-    int64_t token_stride;
-    int64_t head_stride;
+    int64_t sequence_stride, token_stride, head_stride;
 };
 
-// A float32 tensor (heads, tokens); data is null where the caller has none.
+// A float32 tensor (heads, tokens) or (sequences, heads, tokens); data is null where the caller has none.
 struct Statistics {
     const float* data;
-    int64_t head_stride;
-    int64_t token_stride;
+    int64_t sequence_stride, token_stride, head_stride;
+};
+
+struct WritableStatistics {
+    float* data;
+    int64_t sequence_stride, token_stride, head_stride;
 };
 
 struct Forward {
@@ -33,10 +35,10 @@ struct Forward {
     int head_dim;
     int heads_per_key_head;
     float scale;
+    const int64_t* tokens;  // where in its sequence each token of the spans lies; null where all tokens take part and lie packed
     Rows q, k, v;
     WritableRows out;
-    float* lse;  // (heads, tokens), contiguous
-    int64_t lse_head_stride;
+    WritableStatistics lse;
 };
 
 struct Backward {
@@ -44,13 +46,15 @@ struct Backward {
     int head_dim;
     int heads_per_key_head;
     float scale;
+    const int64_t* tokens;
     Rows q, k, v, out, grad_out;
     Statistics lse, grad_lse;
     WritableRows dq, dk, dv;
 };
 
-// Tokens of one sequence that one call of a kernel works on.
+// Tokens of one sequence that one call of a kernel works on, counted over all sequences. Packed tensors have one `sequence`, 0.
 struct Span {
+    int64_t sequence;
     int64_t query_begin, query_count;
     int64_t key_begin, key_count;
 };

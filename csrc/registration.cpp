@@ -8,11 +8,12 @@
 #include <atomic>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <tuple>
 #include <vector>
 
 #include "kernels.h"
-#include "threads.h"
+#include "schedule.h"
 
 namespace lsm2 {
 namespace {
@@ -54,30 +55,67 @@ Element element_of(const Tensor& x, const char* name) {
     }
 }
 
+std::string shape_of(const Tensor& x) {
+    std::string shape = "(";
+    for (int64_t d = 0; d < x.dim(); ++d) shape += (d ? ", " : "") + std::to_string(x.size(d));
+    return shape + ")";
+}
+
 void check_rows(const Tensor& x, const char* name, const Tensor& like) {
-    STD_TORCH_CHECK(x.dim() == 3, "lsm2_kernels: ", name, " must have 3 dimensions (tokens, heads, head_dim), not ", x.dim());
+    STD_TORCH_CHECK(x.dim() == like.dim(), "lsm2_kernels: ", name, " must have ", like.dim(), " dimensions, not ", x.dim());
     STD_TORCH_CHECK(x.scalar_type() == like.scalar_type(), "lsm2_kernels: ", name, " must have the dtype of q");
     STD_TORCH_CHECK(x.is_cpu(), "lsm2_kernels: ", name, " must be on the CPU");
-    STD_TORCH_CHECK(x.size(2) == like.size(2), "lsm2_kernels: ", name, " has head dim ", x.size(2), " where q has ", like.size(2));
+    const int64_t last = x.dim() - 1;
+    STD_TORCH_CHECK(x.size(last) == like.size(last), "lsm2_kernels: ", name, " has head dim ", x.size(last), " where q has ", like.size(last));
 }
 
 void check_same_shape(const Tensor& x, const char* name, const Tensor& like) {
     check_rows(x, name, like);
-    STD_TORCH_CHECK(x.size(0) == like.size(0) && x.size(1) == like.size(1), "lsm2_kernels: ", name, " has shape (", x.size(0), ", ", x.size(1), ", ",
-                    x.size(2), "); it should be (", like.size(0), ", ", like.size(1), ", ", like.size(2), ")");
+    for (int64_t d = 0; d < x.dim(); ++d) {
+        STD_TORCH_CHECK(x.size(d) == like.size(d), "lsm2_kernels: ", name, " has shape ", shape_of(x), "; it should be ", shape_of(like));
+    }
+}
+
+// q, k, v: (tokens, heads, head_dim) or (sequences, heads, tokens, head_dim).
+void check_qkv(const Tensor& q, const Tensor& k, const Tensor& v, int64_t num_dims) {
+    STD_TORCH_CHECK(q.dim() == num_dims, "lsm2_kernels: q must have ", num_dims, " dimensions, not ", q.dim());
+    element_of(q, "q");
+    check_rows(q, "q", q);
+    check_rows(k, "k", q);
+    check_same_shape(v, "v", k);
+    const int64_t head_dim = q.size(num_dims - 1);
+    STD_TORCH_CHECK(head_dim % 8 == 0 && head_dim >= 8 && head_dim <= 256, "lsm2_kernels: the head dim must be a multiple of 8 from 8 to 256, not ", head_dim);
+    STD_TORCH_CHECK(k.size(1) > 0 ? q.size(1) % k.size(1) == 0 : q.size(1) == 0, "lsm2_kernels: ", q.size(1), " query heads are no multiple of ", k.size(1),
+                    " key heads");
 }
 
 Tensor with_contiguous_rows(const Tensor& x) { return x.stride(x.dim() - 1) == 1 ? x : torch::stable::contiguous(x); }
 
-Rows rows_of(const Tensor& x) { return {x.const_data_ptr(), x.stride(0), x.stride(1)}; }
+Rows rows_of(const Tensor& x) {
+    if (x.dim() == 4) return {x.const_data_ptr(), x.stride(0), x.stride(2), x.stride(1)};
+    return {x.const_data_ptr(), 0, x.stride(0), x.stride(1)};
+}
 
-WritableRows writable_rows_of(const Tensor& x) { return {x.mutable_data_ptr(), x.stride(0), x.stride(1)}; }
+WritableRows writable_rows_of(const Tensor& x) {
+    const Rows rows = rows_of(x);
+    return {x.mutable_data_ptr(), rows.sequence_stride, rows.token_stride, rows.head_stride};
+}
 
+// (heads, tokens), or (sequences, heads, tokens) where q has four dimensions.
 Statistics statistics_of(const OptionalTensor& x, const char* name, const Tensor& q) {
-    if (!x) return {nullptr, 0, 0};
-    STD_TORCH_CHECK(x->scalar_type() == ScalarType::Float && x->is_cpu() && x->dim() == 2 && x->size(0) == q.size(1) && x->size(1) == q.size(0),
-                    "lsm2_kernels: ", name, " must be float32 of shape (", q.size(1), ", ", q.size(0), ")");
-    return {x->const_data_ptr<float>(), x->stride(0), x->stride(1)};
+    if (!x) return {nullptr, 0, 0, 0};
+    STD_TORCH_CHECK(x->scalar_type() == ScalarType::Float && x->is_cpu() && x->dim() == q.dim() - 1, "lsm2_kernels: ", name, " must be float32 with ",
+                    q.dim() - 1, " dimensions");
+    const bool is_packed = q.dim() == 3;
+    const bool fits = is_packed ? x->size(0) == q.size(1) && x->size(1) == q.size(0) : x->size(0) == q.size(0) && x->size(1) == q.size(1) && x->size(2) == q.size(2);
+    STD_TORCH_CHECK(fits, "lsm2_kernels: ", name, " has shape ", shape_of(*x), " where q has ", shape_of(q));
+    if (is_packed) return {x->const_data_ptr<float>(), 0, x->stride(1), x->stride(0)};
+    return {x->const_data_ptr<float>(), x->stride(0), x->stride(2), x->stride(1)};
+}
+
+WritableStatistics writable_statistics_of(const Tensor& x, const Tensor& q) {
+    const Statistics statistics = statistics_of(x, "lse", q);
+    return {x.mutable_data_ptr<float>(), statistics.sequence_stride, statistics.token_stride, statistics.head_stride};
 }
 
 // Offsets of the sequences of a batch, checked.
@@ -98,14 +136,6 @@ std::vector<int64_t> offsets_of(const Tensor& cu_seqlens, const char* name, int6
     return offsets;
 }
 
-// Whole sequences.
-std::vector<Span> sequences_of(const std::vector<int64_t>& queries, const std::vector<int64_t>& keys) {
-    STD_TORCH_CHECK(queries.size() == keys.size(), "lsm2_kernels: cu_seqlens_q names ", queries.size() - 1, " sequences and cu_seqlens_k ", keys.size() - 1);
-    std::vector<Span> sequences;
-    for (size_t i = 0; i + 1 < queries.size(); ++i) sequences.push_back({queries[i], queries[i + 1] - queries[i], keys[i], keys[i + 1] - keys[i]});
-    return sequences;
-}
-
 // Rows from `first` on, of a contiguous tensor.
 void zero_tail(const Tensor& x, int64_t first) {
     if (x.numel() == 0) return;
@@ -115,156 +145,149 @@ void zero_tail(const Tensor& x, int64_t first) {
 
 // Attention
 
-struct Offsets {
-    std::vector<int64_t> queries, keys;
+// The tokens that take part, sequence by sequence.
+struct Sequences {
+    std::vector<Span> spans;
+    std::vector<int64_t> tokens;  // position in its sequence of each token of the spans; empty for packed tensors
+    int64_t end_of_queries = 0, end_of_keys = 0;
+
+    const int64_t* tokens_or_null() const { return tokens.empty() ? nullptr : tokens.data(); }
 };
 
-Offsets check_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k) {
-    element_of(q, "q");
-    check_rows(q, "q", q);
-    check_rows(k, "k", q);
-    check_same_shape(v, "v", k);
-    STD_TORCH_CHECK(q.size(2) % 8 == 0 && q.size(2) >= 8 && q.size(2) <= 256, "lsm2_kernels: the head dim must be a multiple of 8 from 8 to 256, not ",
-                    q.size(2));
-    STD_TORCH_CHECK(k.size(1) > 0 ? q.size(1) % k.size(1) == 0 : q.size(1) == 0, "lsm2_kernels: ", q.size(1), " query heads are no multiple of ", k.size(1),
-                    " key heads");
-    return {offsets_of(cu_seqlens_q, "cu_seqlens_q", q.size(0)), offsets_of(cu_seqlens_k, "cu_seqlens_k", k.size(0))};
+Sequences packed_sequences(const Tensor& q, const Tensor& k, const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k) {
+    const std::vector<int64_t> queries = offsets_of(cu_seqlens_q, "cu_seqlens_q", q.size(0)), keys = offsets_of(cu_seqlens_k, "cu_seqlens_k", k.size(0));
+    STD_TORCH_CHECK(queries.size() == keys.size(), "lsm2_kernels: cu_seqlens_q names ", queries.size() - 1, " sequences and cu_seqlens_k ", keys.size() - 1);
+    Sequences sequences{{}, {}, queries.back(), keys.back()};
+    for (size_t i = 0; i + 1 < queries.size(); ++i) sequences.spans.push_back({0, queries[i], queries[i + 1] - queries[i], keys[i], keys[i + 1] - keys[i]});
+    return sequences;
 }
 
-std::tuple<Tensor, Tensor> forward(const Tensor& any_q, const Tensor& any_k, const Tensor& any_v, const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
-                                   double scale) {
-    const Offsets offsets = check_attention(any_q, any_k, any_v, cu_seqlens_q, cu_seqlens_k);
-    const Tensor q = with_contiguous_rows(any_q), k = with_contiguous_rows(any_k), v = with_contiguous_rows(any_v);
-    const int64_t num_tokens = q.size(0), num_heads = q.size(1), head_dim = q.size(2);
-    Tensor out = torch::stable::new_empty(q, {num_tokens, num_heads, head_dim});
-    Tensor lse = torch::stable::new_empty(q, {num_heads, num_tokens}, ScalarType::Float);
-    if (q.numel() == 0) return {out, lse};
+Sequences kept_sequences(const Tensor& q, const Tensor& any_keep) {
+    STD_TORCH_CHECK(any_keep.is_cpu() && any_keep.scalar_type() == ScalarType::Bool && any_keep.dim() == 2 && any_keep.size(0) == q.size(0) &&
+                        any_keep.size(1) == q.size(2),
+                    "lsm2_kernels: keep must be bool of shape (", q.size(0), ", ", q.size(2), ")");
+    const Tensor keep = torch::stable::contiguous(any_keep);
+    const bool* is_kept = keep.const_data_ptr<bool>();
+    Sequences sequences;
+    for (int64_t sequence = 0; sequence < keep.size(0); ++sequence) {
+        const int64_t begin = sequences.tokens.size();
+        for (int64_t token = 0; token < keep.size(1); ++token, ++is_kept) {
+            if (*is_kept) sequences.tokens.push_back(token);
+        }
+        const int64_t count = sequences.tokens.size() - begin;
+        sequences.spans.push_back({sequence, begin, count, begin, count});
+    }
+    return sequences;
+}
 
-    const int64_t end = offsets.queries.back();
+// out and lse: uninitialised where tokens take part.
+void forward(const Tensor& any_q, const Tensor& any_k, const Tensor& any_v, const Sequences& sequences, double scale, const Tensor& out, const Tensor& lse) {
+    if (any_q.numel() == 0) return;
+    const Tensor q = with_contiguous_rows(any_q), k = with_contiguous_rows(any_k), v = with_contiguous_rows(any_v);
+    const int64_t head_dim = q.size(q.dim() - 1), num_heads = q.size(1);
+    const Forward problem{element_of(q, "q"), (int)head_dim, (int)(num_heads / k.size(1)), (float)scale, sequences.tokens_or_null(), rows_of(q), rows_of(k),
+                          rows_of(v), writable_rows_of(out), writable_statistics_of(lse, q)};
+    run_forward(kernels(), problem, num_heads, sequences.spans);
+}
+
+// dq, dk, dv: uninitialised where tokens take part.
+void backward(const Tensor& any_grad_out, const OptionalTensor& grad_lse, const Tensor& any_q, const Tensor& any_k, const Tensor& any_v, const Tensor& any_out,
+              const Tensor& lse, const Sequences& sequences, double scale, WritableRows dq, WritableRows dk, WritableRows dv) {
+    check_same_shape(any_grad_out, "grad_out", any_q);
+    check_same_shape(any_out, "out", any_q);
+    const Tensor grad_out = with_contiguous_rows(any_grad_out), out = with_contiguous_rows(any_out);
+    const Tensor q = with_contiguous_rows(any_q), k = with_contiguous_rows(any_k), v = with_contiguous_rows(any_v);
+    const int64_t num_key_heads = k.size(1), head_dim = q.size(q.dim() - 1);
+    if (num_key_heads == 0) return;
+    const Backward problem{element_of(q, "q"), (int)head_dim, (int)(q.size(1) / num_key_heads), (float)scale, sequences.tokens_or_null(), rows_of(q),
+                           rows_of(k), rows_of(v), rows_of(out), rows_of(grad_out), statistics_of(lse, "lse", q), statistics_of(grad_lse, "grad_lse", q),
+                           dq, dk, dv};
+    run_backward(kernels(), problem, num_key_heads, sequences.spans);
+}
+
+std::tuple<Tensor, Tensor> packed_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
+                                          double scale) {
+    check_qkv(q, k, v, 3);
+    const Sequences sequences = packed_sequences(q, k, cu_seqlens_q, cu_seqlens_k);
+    const int64_t num_tokens = q.size(0), num_heads = q.size(1), end = sequences.end_of_queries;
+    const Tensor out = torch::stable::new_empty(q, {num_tokens, num_heads, q.size(2)});
+    const Tensor lse = torch::stable::new_empty(q, {num_heads, num_tokens}, ScalarType::Float);
     zero_tail(out, end);
     for (int64_t head = 0; head < num_heads; ++head) {
         float* row = lse.mutable_data_ptr<float>() + head * num_tokens;
         std::fill(row + end, row + num_tokens, -__builtin_inff());
     }
-
-    const Kernels& set = kernels();
-    std::vector<Span> chunks;  // of the queries of a sequence, the costliest first
-    for (const Span& sequence : sequences_of(offsets.queries, offsets.keys)) {
-        for (int64_t first = 0; first < sequence.query_count; first += set.query_chunk) {
-            chunks.push_back({sequence.query_begin + first, std::min(set.query_chunk, sequence.query_count - first), sequence.key_begin, sequence.key_count});
-        }
-    }
-    std::stable_sort(chunks.begin(), chunks.end(), [](const Span& a, const Span& b) { return a.query_count * a.key_count > b.query_count * b.key_count; });
-    const Forward problem{element_of(q, "q"), (int)head_dim,  (int)(num_heads / k.size(1)),  (float)scale, rows_of(q), rows_of(k),
-                          rows_of(v),         writable_rows_of(out), lse.mutable_data_ptr<float>(), num_tokens};
-    share_among_threads((int64_t)chunks.size() * num_heads, set.forward_scratch_bytes((int)head_dim), [&](int64_t item, char* scratch) {
-        set.attention_forward(problem, chunks[item / num_heads], item % num_heads, scratch);
-    });
+    forward(q, k, v, sequences, scale, out, lse);
     return {out, lse};
-}
-
-// How the keys of a sequence are divided among workers: a function of their number and of the head dim alone, so that sums have one order.
-struct KeySplit {
-    Span sequence;
-    int64_t chunk;
-    int num_parts;
-    int64_t first_item = 0, first_group = 0, partial_floats = 0;
-
-    static constexpr int64_t kMostParts = 8;  // each part of a sequence holds gradients of all its queries
-
-    KeySplit(const Span& sequence, int64_t chunk)
-        : sequence(sequence), chunk(chunk), num_parts((int)std::clamp<int64_t>((sequence.key_count + chunk - 1) / chunk, 1, kMostParts)) {}
-
-    int64_t cost_of_part() const { return sequence.query_count * sequence.key_count / num_parts; }
-
-    Span part(int64_t i) const {
-        const int64_t num_chunks = (sequence.key_count + chunk - 1) / chunk;
-        const int64_t begin = num_chunks * i / num_parts * chunk, end = std::min(num_chunks * (i + 1) / num_parts * chunk, sequence.key_count);
-        return {sequence.query_begin, sequence.query_count, sequence.key_begin + begin, end - begin};
-    }
-};
-
-// dq, dk, dv: uninitialised views of contiguous tensors, in which rows past the last sequence are zero already.
-void backward(const Tensor& any_grad_out, const OptionalTensor& grad_lse, const Tensor& any_q, const Tensor& any_k, const Tensor& any_v, const Tensor& any_out,
-              const Tensor& lse, const Offsets& offsets, double scale, WritableRows dq, WritableRows dk, WritableRows dv) {
-    check_same_shape(any_grad_out, "grad_out", any_q);
-    check_same_shape(any_out, "out", any_q);
-    const Tensor grad_out = with_contiguous_rows(any_grad_out), out = with_contiguous_rows(any_out);
-    const Tensor q = with_contiguous_rows(any_q), k = with_contiguous_rows(any_k), v = with_contiguous_rows(any_v);
-    const int64_t num_key_heads = k.size(1), head_dim = q.size(2);
-    if (num_key_heads == 0) return;
-
-    const Kernels& set = kernels();
-    std::vector<KeySplit> splits;  // the costliest items first
-    for (const Span& sequence : sequences_of(offsets.queries, offsets.keys)) splits.push_back(KeySplit(sequence, set.key_chunk((int)head_dim)));
-    std::stable_sort(splits.begin(), splits.end(), [](const KeySplit& a, const KeySplit& b) { return a.cost_of_part() > b.cost_of_part(); });
-    int64_t num_items = 0, num_groups = 0, largest_group = 0;
-    for (KeySplit& split : splits) {
-        split.first_item = num_items;
-        split.first_group = num_groups;
-        num_items += split.num_parts * num_key_heads;
-        if (split.num_parts == 1) continue;
-        num_groups += num_key_heads;
-        split.partial_floats = set.partial_floats((int)head_dim, (int)(q.size(1) / num_key_heads), split.sequence.query_count);
-        largest_group = std::max<int64_t>(largest_group, split.num_parts * split.partial_floats * (int64_t)sizeof(float));
-    }
-    PartialResults partials(num_groups, largest_group);
-    const Backward problem{element_of(q, "q"), (int)head_dim,    (int)(q.size(1) / num_key_heads), (float)scale,
-                           rows_of(q),         rows_of(k),       rows_of(v),                       rows_of(out),
-                           rows_of(grad_out),  statistics_of(lse, "lse", q), statistics_of(grad_lse, "grad_lse", q), dq, dk, dv};
-    share_among_threads(num_items, set.backward_scratch_bytes((int)head_dim), [&](int64_t item, char* scratch) {
-        const KeySplit& split = *std::prev(std::upper_bound(splits.begin(), splits.end(), item, [](int64_t i, const KeySplit& x) { return i < x.first_item; }));
-        const int64_t key_head = (item - split.first_item) / split.num_parts, part = (item - split.first_item) % split.num_parts;
-        if (split.num_parts == 1) return set.attention_backward(problem, split.sequence, key_head, nullptr, scratch);
-        const int64_t group = split.first_group + key_head;
-        float* memory = (float*)partials.begin(group);
-        set.attention_backward(problem, split.part(part), key_head, memory + part * split.partial_floats, scratch);
-        if (!partials.end(group, split.num_parts)) return;
-        set.sum_query_gradients(problem, split.sequence, key_head, memory, split.num_parts);
-        partials.release(group);
-    });
-}
-
-std::tuple<Tensor, Tensor> varlen_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& cu_seqlens_q, const Tensor& cu_seqlens_k,
-                                            double scale) {
-    return forward(q, k, v, cu_seqlens_q, cu_seqlens_k, scale);
 }
 
 std::tuple<Tensor, Tensor, Tensor> varlen_attention_backward(const Tensor& grad_out, const OptionalTensor& grad_lse, const Tensor& q, const Tensor& k,
                                                              const Tensor& v, const Tensor& out, const Tensor& lse, const Tensor& cu_seqlens_q,
                                                              const Tensor& cu_seqlens_k, double scale) {
-    const Offsets offsets = check_attention(q, k, v, cu_seqlens_q, cu_seqlens_k);
-    Tensor dq = torch::stable::new_empty(q, q.sizes()), dk = torch::stable::new_empty(k, k.sizes()), dv = torch::stable::new_empty(v, v.sizes());
-    zero_tail(dq, offsets.queries.back());
-    zero_tail(dk, offsets.keys.back());
-    zero_tail(dv, offsets.keys.back());
-    backward(grad_out, grad_lse, q, k, v, out, lse, offsets, scale, writable_rows_of(dq), writable_rows_of(dk), writable_rows_of(dv));
+    check_qkv(q, k, v, 3);
+    const Sequences sequences = packed_sequences(q, k, cu_seqlens_q, cu_seqlens_k);
+    const Tensor dq = torch::stable::new_empty(q, q.sizes()), dk = torch::stable::new_empty(k, k.sizes()), dv = torch::stable::new_empty(v, v.sizes());
+    zero_tail(dq, sequences.end_of_queries);
+    zero_tail(dk, sequences.end_of_keys);
+    zero_tail(dv, sequences.end_of_keys);
+    backward(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, writable_rows_of(dq), writable_rows_of(dk), writable_rows_of(dv));
     return {dq, dk, dv};
 }
 
-void check_qkv(const Tensor& qkv) {
+Tensor part_of(const Tensor& qkv, int64_t i) {
     STD_TORCH_CHECK(qkv.dim() == 4 && qkv.size(1) == 3, "lsm2_kernels: qkv must have shape (tokens, 3, heads, head_dim)");
+    return torch::stable::select(qkv, 1, i);
 }
 
 std::tuple<Tensor, Tensor> varlen_attention_qkvpacked(const Tensor& qkv, const Tensor& cu_seqlens, double scale) {
-    check_qkv(qkv);
-    const auto part = [&](int64_t i) { return torch::stable::select(qkv, 1, i); };
-    return forward(part(0), part(1), part(2), cu_seqlens, cu_seqlens, scale);
+    return packed_forward(part_of(qkv, 0), part_of(qkv, 1), part_of(qkv, 2), cu_seqlens, cu_seqlens, scale);
 }
 
 Tensor varlen_attention_qkvpacked_backward(const Tensor& grad_out, const OptionalTensor& grad_lse, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                                            const Tensor& cu_seqlens, double scale) {
-    check_qkv(qkv);
-    const auto part = [&](int64_t i) { return torch::stable::select(qkv, 1, i); };
-    const Offsets offsets = check_attention(part(0), part(1), part(2), cu_seqlens, cu_seqlens);
-    Tensor dqkv = torch::stable::new_empty(qkv, qkv.sizes());
-    zero_tail(dqkv, offsets.queries.back());
-    const int64_t part_bytes = qkv.size(2) * qkv.size(3) * (int64_t)qkv.element_size();
-    const auto part_of_gradient = [&](int64_t i) {
-        return WritableRows{(char*)dqkv.mutable_data_ptr() + i * part_bytes, 3 * qkv.size(2) * qkv.size(3), qkv.size(3)};
-    };
-    backward(grad_out, grad_lse, part(0), part(1), part(2), out, lse, offsets, scale, part_of_gradient(0), part_of_gradient(1), part_of_gradient(2));
+    const Tensor q = part_of(qkv, 0), k = part_of(qkv, 1), v = part_of(qkv, 2);
+    check_qkv(q, k, v, 3);
+    const Sequences sequences = packed_sequences(q, k, cu_seqlens, cu_seqlens);
+    const Tensor dqkv = torch::stable::new_empty(qkv, qkv.sizes());
+    zero_tail(dqkv, sequences.end_of_queries);
+    const auto gradient = [&](int64_t i) { return writable_rows_of(part_of(dqkv, i)); };
+    backward(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, gradient(0), gradient(1), gradient(2));
     return dqkv;
+}
+
+// (sequences, heads, tokens, head_dim) with the heads of a token side by side in memory, as a projection wants them; zero where not kept.
+Tensor new_by_token(const Tensor& like, const Tensor& keep) {
+    const int64_t num_heads = like.size(1), head_dim = like.size(3), num_tokens = like.size(0) * like.size(2);
+    const Tensor x = torch::stable::new_empty(like, {like.size(0), like.size(2), num_heads, head_dim});
+    const int64_t row_bytes = num_heads * head_dim * (int64_t)x.element_size();
+    char* rows = (char*)x.mutable_data_ptr();
+    const Tensor contiguous_keep = torch::stable::contiguous(keep);
+    const bool* is_kept = contiguous_keep.const_data_ptr<bool>();
+    for (int64_t token = 0; token < num_tokens; ++token) {
+        if (!is_kept[token]) std::memset(rows + token * row_bytes, 0, row_bytes);
+    }
+    return torch::stable::transpose(x, 1, 2);
+}
+
+std::tuple<Tensor, Tensor> masked_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keep, double scale) {
+    check_qkv(q, k, v, 4);
+    STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
+    const Sequences sequences = kept_sequences(q, keep);
+    const Tensor out = new_by_token(q, keep), lse = torch::stable::new_empty(q, {q.size(0), q.size(1), q.size(2)}, ScalarType::Float);
+    float* all = lse.mutable_data_ptr<float>();
+    std::fill(all, all + lse.numel(), -__builtin_inff());
+    forward(q, k, v, sequences, scale, out, lse);
+    return {out, lse};
+}
+
+std::tuple<Tensor, Tensor, Tensor> masked_attention_backward(const Tensor& grad_out, const OptionalTensor& grad_lse, const Tensor& q, const Tensor& k,
+                                                             const Tensor& v, const Tensor& keep, const Tensor& out, const Tensor& lse, double scale) {
+    check_qkv(q, k, v, 4);
+    STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
+    const Sequences sequences = kept_sequences(q, keep);
+    const Tensor dq = new_by_token(q, keep), dk = new_by_token(k, keep), dv = new_by_token(v, keep);
+    backward(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, writable_rows_of(dq), writable_rows_of(dk), writable_rows_of(dv));
+    return {dq, dk, dv};
 }
 
 // Packing
@@ -328,10 +351,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(lsm2_kernels, library) { library.def("_cpu_level(i
 STABLE_TORCH_LIBRARY_IMPL(lsm2_kernels, CompositeExplicitAutograd, library) { library.impl("_cpu_level", TORCH_BOX(&cpu_level)); }
 
 STABLE_TORCH_LIBRARY_IMPL(lsm2_kernels, CPU, library) {
-    library.impl("varlen_attention", TORCH_BOX(&varlen_attention));
+    library.impl("varlen_attention", TORCH_BOX(&packed_forward));
     library.impl("varlen_attention_backward", TORCH_BOX(&varlen_attention_backward));
     library.impl("varlen_attention_qkvpacked", TORCH_BOX(&varlen_attention_qkvpacked));
     library.impl("varlen_attention_qkvpacked_backward", TORCH_BOX(&varlen_attention_qkvpacked_backward));
+    library.impl("masked_attention", TORCH_BOX(&masked_attention));
+    library.impl("masked_attention_backward", TORCH_BOX(&masked_attention_backward));
     library.impl("pack", TORCH_BOX(&pack));
     library.impl("unpack", TORCH_BOX(&unpack));
 }

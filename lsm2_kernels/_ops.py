@@ -32,6 +32,11 @@ SCHEMAS = {
     "varlen_attention_qkvpacked_backward": (
         "(Tensor grad_out, Tensor? grad_lse, Tensor qkv, Tensor out, Tensor lse, Tensor cu_seqlens, float scale) -> Tensor"
     ),
+    "masked_attention": "(Tensor q, Tensor k, Tensor v, Tensor keep, float scale) -> (Tensor out, Tensor lse)",
+    "masked_attention_backward": (
+        "(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor keep, Tensor out, Tensor lse, float scale)"
+        " -> (Tensor dq, Tensor dk, Tensor dv)"
+    ),
     "pack": "(Tensor x, Tensor indices) -> Tensor",
     "unpack": "(Tensor x, Tensor indices, Tensor? fill, SymInt num_rows) -> Tensor",
 }
@@ -44,6 +49,8 @@ varlen_attention = torch.ops.lsm2_kernels.varlen_attention.default
 varlen_attention_backward = torch.ops.lsm2_kernels.varlen_attention_backward.default
 varlen_attention_qkvpacked = torch.ops.lsm2_kernels.varlen_attention_qkvpacked.default
 varlen_attention_qkvpacked_backward = torch.ops.lsm2_kernels.varlen_attention_qkvpacked_backward.default
+masked_attention = torch.ops.lsm2_kernels.masked_attention.default
+masked_attention_backward = torch.ops.lsm2_kernels.masked_attention_backward.default
 pack = torch.ops.lsm2_kernels.pack.default
 unpack = torch.ops.lsm2_kernels.unpack.default
 
@@ -118,7 +125,8 @@ def _triton_kernel(name: str) -> Callable[..., Any]:
 
 for _name in SCHEMAS:
     _library.impl(_name, _reference_kernel(_name), "CompositeExplicitAutograd")
-    _library.impl(_name, _triton_kernel(_name), "CUDA")
+    if not _name.startswith("masked_attention"):  # on a GPU attention.masked_attention packs, attends and unpacks
+        _library.impl(_name, _triton_kernel(_name), "CUDA")
 
 
 # Shapes
@@ -143,6 +151,20 @@ def _qkvpacked_backward_shapes(grad_out: Tensor, grad_lse: Tensor | None, qkv: T
     return qkv.new_empty(qkv.shape)
 
 
+def _by_token(x: Tensor) -> Tensor:
+    """A new tensor of the shape (B, H, N, D) of x, the heads of a token side by side in memory."""
+    batch_size, num_heads, seq_len, head_dim = x.shape
+    return x.new_empty((batch_size, seq_len, num_heads, head_dim)).transpose(1, 2)
+
+
+def _masked_shapes(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    return _by_token(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+
+
+def _masked_backward_shapes(grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return _by_token(q), _by_token(k), _by_token(v)
+
+
 def _pack_shape(x: Tensor, indices: Tensor) -> Tensor:
     return x.new_empty((indices.shape[0], *x.shape[1:]))
 
@@ -156,6 +178,8 @@ for _name, _shapes in {
     "varlen_attention_backward": _attention_backward_shapes,
     "varlen_attention_qkvpacked": _qkvpacked_shapes,
     "varlen_attention_qkvpacked_backward": _qkvpacked_backward_shapes,
+    "masked_attention": _masked_shapes,
+    "masked_attention_backward": _masked_backward_shapes,
     "pack": _pack_shape,
     "unpack": _unpack_shape,
 }.items():
@@ -182,6 +206,12 @@ def _qkvpacked_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | 
     qkv, cu_seqlens, out, lse = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     return varlen_attention_qkvpacked_backward(grad_out, grad_lse, qkv, out, lse, cu_seqlens, ctx.scale), None, None
+
+
+def _masked_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    q, k, v, keep, out, lse = ctx.saved_tensors
+    grad_out = torch.zeros_like(out) if grad_out is None else grad_out
+    return *masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, ctx.scale), None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> None:
@@ -221,8 +251,10 @@ def _unpack_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor | N
 for _name, _derivative, _save in (
     ("varlen_attention", _attention_derivative, _save_for_attention_backward),
     ("varlen_attention_qkvpacked", _qkvpacked_derivative, _save_for_attention_backward),
+    ("masked_attention", _masked_derivative, _save_for_attention_backward),
     ("varlen_attention_backward", _no_second_derivative, None),
     ("varlen_attention_qkvpacked_backward", _no_second_derivative, None),
+    ("masked_attention_backward", _no_second_derivative, None),
     ("pack", _pack_derivative, _save_for_pack_backward),
     ("unpack", _unpack_derivative, _save_for_unpack_backward),
 ):

@@ -134,13 +134,23 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, *, scale: fl
     _check_qkv(q, k, v, "(B, heads, N, D)")
     if k.shape[0] != q.shape[0] or k.shape[2] != q.shape[2]:
         raise ValueError(f"k has shape {tuple(k.shape)}; its B and N must be those of q, which has shape {tuple(q.shape)}")
-    batch_size, num_heads, seq_len, head_dim = q.shape
+    batch_size, _, seq_len, _ = q.shape
     if keep.shape != (batch_size, seq_len):
         raise ValueError(f"keep has shape {tuple(keep.shape)}; it must be (B, N) = ({batch_size}, {seq_len})")
     check_device("keep", keep, "q", q.device)
+    if keep.dtype != torch.bool:
+        raise TypeError(f"keep is {keep.dtype}; it must be torch.bool, True where a token is kept")
+    if q.device.type == "cuda":
+        return _masked_by_packing(q, k, v, keep, _checked_scale(scale, q))
+    return _ops.masked_attention(q, k, v, keep, _checked_scale(scale, q))[0]
+
+
+def _masked_by_packing(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> Tensor:
+    """The GPU's kernels know packed tokens only, so kept rows are copied together and the results put back."""
+    batch_size, num_heads, seq_len, head_dim = q.shape
     packing = Packing.from_mask(keep, capacity=batch_size * seq_len)
     packed = [_pack_heads(x, packing) for x in (q, k, v)]
-    out, _ = _ops.varlen_attention(*packed, packing.cu_seqlens, packing.cu_seqlens, _checked_scale(scale, q))
+    out, _ = _ops.varlen_attention(*packed, packing.cu_seqlens, packing.cu_seqlens, scale)
     rows = _ops.unpack(out, packing.indices, None, batch_size * seq_len)
     return rows.view(batch_size, seq_len, num_heads, head_dim).transpose(1, 2)
 

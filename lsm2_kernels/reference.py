@@ -69,6 +69,27 @@ def varlen_attention_qkvpacked_backward(
     return torch.stack(varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens, cu_seqlens, scale), dim=1)
 
 
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Softmax attention among the kept tokens: q (B, H, N, D), k and v (B, H_kv, N, D), keep (B, N) -> out (B, H, N, D), lse (B, H, N)."""
+    offsets = _kept_offsets(keep)
+    out, lse = varlen_attention(_kept_rows(q, keep), _kept_rows(k, keep), _kept_rows(v, keep), offsets, offsets, scale)
+    all_lse = lse.new_full((q.shape[0], q.shape[2], q.shape[1]), -torch.inf)
+    all_lse[keep] = lse.T
+    return _put_back(out, keep), all_lse.transpose(1, 2).contiguous()
+
+
+def masked_attention_backward(
+    grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, keep: Tensor, out: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients dq (B, H, N, D), dk and dv (B, H_kv, N, D) of masked_attention's two results; 0 where not kept."""
+    offsets = _kept_offsets(keep)
+    grad_out, q, k, v, out = (_kept_rows(x, keep) for x in (grad_out, q, k, v, out))
+    grad_lse = None if grad_lse is None else grad_lse.transpose(1, 2)[keep].T
+    lse = lse.transpose(1, 2)[keep].T
+    dq, dk, dv = varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, offsets, offsets, scale)
+    return _put_back(dq, keep), _put_back(dk, keep), _put_back(dv, keep)
+
+
 def pack(x: Tensor, indices: Tensor) -> Tensor:
     """Rows of x (R, ...) named by indices (T,) -> (T, ...); an index outside [0, R) gives a row of zeros."""
     packed = x.new_zeros(indices.shape[0], *x.shape[1:])
@@ -84,6 +105,22 @@ def unpack(x: Tensor, indices: Tensor, fill: Tensor | None, num_rows: int) -> Te
     inside = (indices >= 0) & (indices < num_rows)
     unpacked[indices[inside]] = x[inside]
     return unpacked
+
+
+def _kept_rows(x: Tensor, keep: Tensor) -> Tensor:
+    """(B, H, N, D) -> (T, H, D)."""
+    return x.transpose(1, 2)[keep]
+
+
+def _put_back(rows: Tensor, keep: Tensor) -> Tensor:
+    """Undo _kept_rows, with zeros where not kept."""
+    x = rows.new_zeros((*keep.shape, *rows.shape[1:]))
+    x[keep] = rows
+    return x.transpose(1, 2)
+
+
+def _kept_offsets(keep: Tensor) -> Tensor:
+    return torch.nn.functional.pad(keep.sum(1).cumsum(0), (1, 0))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -161,9 +161,46 @@ def test_qkvpacked_gives_the_bits_of_separate_tensors(level: int, dtype: torch.d
     assert_same_bits(AttentionResults(out, lse, *dqkv.unbind(1)), separate)
 
 
+@pytest.mark.parametrize("layout", ["heads before tokens", "tokens before heads"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_masked_attention_gives_the_bits_of_packed_tokens(level: int, dtype: torch.dtype, layout: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    keep = torch.rand(4, 150, generator=generator) < torch.tensor([[0.5], [0.0], [1.0], [0.1]])
+
+    def padded(num_heads: int) -> Tensor:  # NaN where not kept
+        x = torch.randn(4, num_heads, 150, 24, generator=generator).to(dtype).masked_fill(~keep[:, None, :, None], torch.nan)
+        return x if layout == "heads before tokens" else x.transpose(1, 2).contiguous().transpose(1, 2)
+
+    def packed(x: Tensor) -> Tensor:
+        return x.transpose(1, 2)[keep]
+
+    q, k, v, grad_out = padded(4), padded(2), padded(2), padded(4)
+    grad_lse = torch.randn(4, 4, 150, generator=generator)
+    out, lse = _ops.masked_attention(q, k, v, keep, 0.2)
+    grads = _ops.masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, 0.2)
+    for x in (out, *grads):
+        assert not x.transpose(1, 2)[~keep].any()
+    assert (lse.transpose(1, 2)[~keep] == -torch.inf).all()
+    offsets = cu_seqlens_of(keep.sum(1).tolist())
+    kept_grad_lse = grad_lse.transpose(1, 2)[keep].T
+    inputs = AttentionInputs(packed(q), packed(k), packed(v), offsets, offsets, 0.2, packed(grad_out), kept_grad_lse)
+    assert_same_bits(AttentionResults(packed(out), lse.transpose(1, 2)[keep].T, *map(packed, grads)), attention(inputs))
+
+
+def test_wrong_masks_are_refused() -> None:
+    q = torch.randn(2, 4, 5, 8)
+    for keep in (torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 5), torch.ones(10, dtype=torch.bool)):
+        with pytest.raises(RuntimeError, match=r"keep must be bool of shape \(2, 5\)"):
+            _ops.masked_attention(q, q, q, keep, 1.0)
+    keep = torch.ones(2, 5, dtype=torch.bool)
+    for k in (q[:1], q[:, :, :3], q[:, :3], q[..., :4], q.half()):
+        with pytest.raises(RuntimeError, match=r"k has|key heads|dtype of q"):
+            _ops.masked_attention(q, k, k, keep, 1.0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_any_number_of_threads_gives_the_same_bits(level: int, dtype: torch.dtype) -> None:
-    inputs = make_qkv([300, 7, 130, 64, 521], head_dim=32, num_heads=4, num_kv_heads=2, dtype=dtype)
+    inputs = make_qkv([300, 7, 130, 64, 1061], head_dim=32, num_heads=4, num_kv_heads=2, dtype=dtype)
     alone = attention(inputs)
     for threads in (2, 7):
         torch.set_num_threads(threads)

@@ -35,6 +35,17 @@ def test_qkvpacked(device):
         torch.library.opcheck(_ops.varlen_attention_qkvpacked_backward, (torch.randn_like(out), grad_lse, qkv, out, lse, offsets, 0.3))
 
 
+def test_masked(device):
+    if device.type == "cuda":
+        pytest.skip("on a GPU masked_attention is made of other ops")
+    q, k, v = torch.randn(2, 4, 5, 8), *torch.randn(2, 2, 5, 2, 8).transpose(2, 3)
+    keep = torch.tensor([[True, False, True, True, False], [False] * 5])
+    torch.library.opcheck(_ops.masked_attention, (*(x.clone().requires_grad_() for x in (q, k, v)), keep, 0.3))
+    out, lse = _ops.masked_attention(q, k, v, keep, 0.3)
+    for grad_lse in (torch.randn_like(lse), None):
+        torch.library.opcheck(_ops.masked_attention_backward, (torch.randn_like(out), grad_lse, q, k, v, keep, out, lse, 0.3))
+
+
 @pytest.mark.parametrize("trailing", [(4,), (2, 8)], ids=str)
 def test_pack_and_unpack(device, trailing):
     indices = torch.tensor([0, 3, 9, 10], device=device)

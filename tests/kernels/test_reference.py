@@ -126,3 +126,18 @@ def test_bits_depend_on_no_neighbour(dtype):
     lengths = [65, 1, 130, 0, 7]
     for permuted, ordered in zip(results(lengths, [2, 4, 3, 0, 1]), results(lengths, [0, 1, 2, 3, 4]), strict=True):
         assert permuted.equal(ordered)
+
+
+def test_masked_is_attention_among_kept_tokens():
+    generator = torch.Generator().manual_seed(0)
+    keep = torch.tensor([[True, False, True, True], [False] * 4])
+    q, k, v = (torch.randn(2, heads, 4, 8, generator=generator, dtype=torch.float64) for heads in (2, 1, 1))
+    for x in (q, k, v):
+        x.masked_fill_(~keep[:, None, :, None], torch.nan)
+    out, lse = reference.masked_attention(q, k, v, keep, 0.3)
+    rows = keep[0].nonzero().squeeze(1)
+    scores = 0.3 * q[0][:, rows] @ k[0][:, rows].mT
+    torch.testing.assert_close(out[0][:, rows], scores.softmax(-1) @ v[0][:, rows])
+    torch.testing.assert_close(lse[0][:, rows], scores.logsumexp(-1))
+    assert not out[1].any() and not out[0, :, 1].any()
+    assert (lse[1] == -torch.inf).all() and (lse[0, :, 1] == -torch.inf).all()
