@@ -1,4 +1,4 @@
-"""Sequence lengths that the suites time: the four patterns that masked autoencoders on wearable days meet."""
+"""Sequence lengths that the suites time, the four patterns that masked autoencoders on wearable days meet, and the work they mean."""
 
 from __future__ import annotations
 
@@ -33,3 +33,9 @@ def useful_flops(sequence_lengths: list[int], num_heads: int, head_dim: int, *, 
     """4 n^2 H D per sequence forward (two products), 2.5 times that backward (five products)."""
     forward = 4.0 * num_heads * head_dim * sum(n * n for n in sequence_lengths)
     return forward * 3.5 if backward else forward
+
+
+def exponentials(sequence_lengths: list[int], num_heads: int, *, backward: bool) -> float:
+    """n^2 H per sequence forward, as many again backward, where the probabilities are computed anew."""
+    forward = float(num_heads * sum(n * n for n in sequence_lengths))
+    return forward * 2 if backward else forward

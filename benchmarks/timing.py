@@ -1,12 +1,18 @@
-"""The only clock of the benchmarks, and the race that compares ways of doing one thing fairly on a noisy machine."""
+"""The only clock of the benchmarks, and the races that compare ways of doing one thing fairly on a noisy machine."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
+WARM_UP_ROUNDS = 2
+"""For allocation, compilation and caches."""
 
 
 def clock() -> float:
@@ -30,9 +36,9 @@ def race(
 
     The peers' medians, the ratios peer / ours (above 1: ours is faster) and useful GFLOP/s go into extra_info and are printed.
     """
-    for way in (ours, *peers.values()):  # warm-up: allocation, compilation, caches
-        way()
-        way()
+    for way in (ours, *peers.values()):
+        for _ in range(WARM_UP_ROUNDS):
+            way()
     laps: dict[str, list[float]] = {name: [] for name in peers}
 
     def run_peers() -> None:
@@ -50,3 +56,62 @@ def race(
         benchmark.extra_info["useful_gflops"] = useful_flops / our_median / 1e9
         line.append(f"{useful_flops / our_median / 1e9:.0f} useful GFLOP/s")
     print("  " + ", ".join(line))
+
+
+def best_of(
+    ways: Mapping[Name, Callable[[], object]],
+    rounds: int,
+    *,
+    patience: float = float("inf"),
+    after_round: Callable[[], object] = lambda: None,
+) -> dict[Name, float]:
+    """Each way's shortest time in seconds; every way runs once a round, in turn, so drift of the machine hits all alike.
+
+    Before come rounds that warm up. A way that has run for `patience` seconds in all sits out the rest.
+    """
+    laps: dict[Name, list[float]] = {name: [] for name in ways}
+    for turn in range(WARM_UP_ROUNDS + rounds):
+        for name, way in ways.items():
+            if sum(laps[name]) < patience:
+                laps[name].append(seconds(way))
+        if turn >= WARM_UP_ROUNDS:
+            after_round()
+    return {name: min(times[WARM_UP_ROUNDS:] or times) for name, times in laps.items()}
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """A call that does a known amount of work as fast as the machine can; in a race it shows the machine's rate at that time."""
+
+    work: float
+    call: Callable[[], object]
+
+
+def product_yardstick(dtype: torch.dtype) -> Yardstick:
+    """FLOPs of torch.mm on large square CPU matrices, in the faster of this dtype and float32, which holds its values exactly.
+
+    On a machine without float16 arithmetic torch.mm in float16 reaches a hundredth of the float32 rate: it says nothing of the machine.
+    """
+    small = {candidate: _square_product(candidate, 192).call for candidate in {dtype, torch.float32}}
+    times = best_of(small, rounds=5)
+    return _square_product(min(times, key=lambda candidate: times[candidate]), 2048)
+
+
+def exponential_yardstick() -> Yardstick:
+    """Exponentials by torch.exp2 in float32; each thread's share of input and result is 1 MiB, a core's own cache."""
+    repeats = 20
+    x = torch.linspace(-8, 0, 131072 * torch.get_num_threads())
+    out = torch.empty_like(x)
+
+    def exponentiate() -> None:
+        for _ in range(repeats):
+            torch.exp2(x, out=out)
+
+    return Yardstick(repeats * x.numel(), exponentiate)
+
+
+def _square_product(dtype: torch.dtype, size: int) -> Yardstick:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return Yardstick(2.0 * size**3, lambda: torch.mm(a, b, out=out))
