@@ -1,4 +1,4 @@
-"""How close are pack and unpack to a plain copy of the same bytes?"""
+"""How close are pack and unpack to a plain copy of the same bytes, into memory at hand or, as they must, into new memory?"""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def bench_packing(benchmark, device, direction, width):
 
     if direction == "pack":
         target = torch.empty_like(packed)
-        peers = {"copy_same_bytes": lambda: target.copy_(packed), "index_select": lambda: flat.index_select(0, indices)}
+        peers = {"copy": lambda: target.copy_(packed), "clone": packed.clone, "index_select": lambda: flat.index_select(0, indices)}
         race(benchmark, lambda: pack(x, packing), peers, rounds=15)
     else:
         target = torch.empty_like(x)
-        peers = {"copy_same_bytes": lambda: target.copy_(x), "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed)}
+        peers = {"copy": lambda: target.copy_(x), "clone": x.clone, "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed)}
         race(benchmark, lambda: unpack(packed, packing), peers, rounds=15)

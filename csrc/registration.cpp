@@ -89,6 +89,12 @@ void check_qkv(const Tensor& q, const Tensor& k, const Tensor& v, int64_t num_di
                     " key heads");
 }
 
+Tensor new_tensor(const Tensor& like, torch::headeronly::IntHeaderOnlyArrayRef sizes, std::optional<ScalarType> dtype = std::nullopt) {
+    const Tensor x = torch::stable::new_empty(like, sizes, dtype);
+    prefer_large_pages(x.mutable_data_ptr(), x.numel() * (int64_t)x.element_size());
+    return x;
+}
+
 Tensor with_contiguous_rows(const Tensor& x) { return x.stride(x.dim() - 1) == 1 ? x : torch::stable::contiguous(x); }
 
 Rows rows_of(const Tensor& x) {
@@ -135,6 +141,8 @@ std::vector<int64_t> offsets_of(const Tensor& cu_seqlens, const char* name, int6
     STD_TORCH_CHECK(offsets.back() <= num_tokens, "lsm2_kernels: ", name, " ends with ", offsets.back(), ", but there are only ", num_tokens, " tokens");
     return offsets;
 }
+
+int64_t rows_worth_a_thread(int64_t row_bytes) { return 1 + (1 << 16) / (1 + row_bytes); }
 
 // Rows from `first` on, of a contiguous tensor.
 void zero_tail(const Tensor& x, int64_t first) {
@@ -210,8 +218,8 @@ std::tuple<Tensor, Tensor> packed_forward(const Tensor& q, const Tensor& k, cons
     check_qkv(q, k, v, 3);
     const Sequences sequences = packed_sequences(q, k, cu_seqlens_q, cu_seqlens_k);
     const int64_t num_tokens = q.size(0), num_heads = q.size(1), end = sequences.end_of_queries;
-    const Tensor out = torch::stable::new_empty(q, {num_tokens, num_heads, q.size(2)});
-    const Tensor lse = torch::stable::new_empty(q, {num_heads, num_tokens}, ScalarType::Float);
+    const Tensor out = new_tensor(q, {num_tokens, num_heads, q.size(2)});
+    const Tensor lse = new_tensor(q, {num_heads, num_tokens}, ScalarType::Float);
     zero_tail(out, end);
     for (int64_t head = 0; head < num_heads; ++head) {
         float* row = lse.mutable_data_ptr<float>() + head * num_tokens;
@@ -226,7 +234,7 @@ std::tuple<Tensor, Tensor, Tensor> varlen_attention_backward(const Tensor& grad_
                                                              const Tensor& cu_seqlens_k, double scale) {
     check_qkv(q, k, v, 3);
     const Sequences sequences = packed_sequences(q, k, cu_seqlens_q, cu_seqlens_k);
-    const Tensor dq = torch::stable::new_empty(q, q.sizes()), dk = torch::stable::new_empty(k, k.sizes()), dv = torch::stable::new_empty(v, v.sizes());
+    const Tensor dq = new_tensor(q, q.sizes()), dk = new_tensor(k, k.sizes()), dv = new_tensor(v, v.sizes());
     zero_tail(dq, sequences.end_of_queries);
     zero_tail(dk, sequences.end_of_keys);
     zero_tail(dv, sequences.end_of_keys);
@@ -248,7 +256,7 @@ Tensor varlen_attention_qkvpacked_backward(const Tensor& grad_out, const Optiona
     const Tensor q = part_of(qkv, 0), k = part_of(qkv, 1), v = part_of(qkv, 2);
     check_qkv(q, k, v, 3);
     const Sequences sequences = packed_sequences(q, k, cu_seqlens, cu_seqlens);
-    const Tensor dqkv = torch::stable::new_empty(qkv, qkv.sizes());
+    const Tensor dqkv = new_tensor(qkv, qkv.sizes());
     zero_tail(dqkv, sequences.end_of_queries);
     const auto gradient = [&](int64_t i) { return writable_rows_of(part_of(dqkv, i)); };
     backward(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, gradient(0), gradient(1), gradient(2));
@@ -258,14 +266,16 @@ Tensor varlen_attention_qkvpacked_backward(const Tensor& grad_out, const Optiona
 // (sequences, heads, tokens, head_dim) with the heads of a token side by side in memory, as a projection wants them; zero where not kept.
 Tensor new_by_token(const Tensor& like, const Tensor& keep) {
     const int64_t num_heads = like.size(1), head_dim = like.size(3), num_tokens = like.size(0) * like.size(2);
-    const Tensor x = torch::stable::new_empty(like, {like.size(0), like.size(2), num_heads, head_dim});
+    const Tensor x = new_tensor(like, {like.size(0), like.size(2), num_heads, head_dim});
     const int64_t row_bytes = num_heads * head_dim * (int64_t)x.element_size();
     char* rows = (char*)x.mutable_data_ptr();
     const Tensor contiguous_keep = torch::stable::contiguous(keep);
     const bool* is_kept = contiguous_keep.const_data_ptr<bool>();
-    for (int64_t token = 0; token < num_tokens; ++token) {
-        if (!is_kept[token]) std::memset(rows + token * row_bytes, 0, row_bytes);
-    }
+    torch::stable::parallel_for(0, num_tokens, rows_worth_a_thread(row_bytes), [&](int64_t begin, int64_t end) {
+        for (int64_t token = begin; token < end; ++token) {
+            if (!is_kept[token]) std::memset(rows + token * row_bytes, 0, row_bytes);
+        }
+    });
     return torch::stable::transpose(x, 1, 2);
 }
 
@@ -273,7 +283,7 @@ std::tuple<Tensor, Tensor> masked_attention(const Tensor& q, const Tensor& k, co
     check_qkv(q, k, v, 4);
     STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
     const Sequences sequences = kept_sequences(q, keep);
-    const Tensor out = new_by_token(q, keep), lse = torch::stable::new_empty(q, {q.size(0), q.size(1), q.size(2)}, ScalarType::Float);
+    const Tensor out = new_by_token(q, keep), lse = new_tensor(q, {q.size(0), q.size(1), q.size(2)}, ScalarType::Float);
     float* all = lse.mutable_data_ptr<float>();
     std::fill(all, all + lse.numel(), -__builtin_inff());
     forward(q, k, v, sequences, scale, out, lse);
@@ -307,12 +317,12 @@ Tensor checked_indices(const Tensor& indices) {
 Tensor gather(const Tensor& x, const int64_t* indices, int64_t count, const char* substitute) {
     std::vector<int64_t> sizes(x.sizes().begin(), x.sizes().end());
     sizes[0] = count;
-    Tensor result = torch::stable::new_empty(x, sizes);
+    Tensor result = new_tensor(x, sizes);
     if (result.numel() == 0) return result;
-    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size(), rows_worth_a_thread = 1 + (1 << 16) / row_bytes;
+    const int64_t row_bytes = row_elements_of(x) * (int64_t)x.element_size();
     const char* source = (const char*)x.const_data_ptr();
     char* target = (char*)result.mutable_data_ptr();
-    torch::stable::parallel_for(0, count, rows_worth_a_thread, [&](int64_t begin, int64_t end) {
+    torch::stable::parallel_for(0, count, rows_worth_a_thread(row_bytes), [&](int64_t begin, int64_t end) {
         gather_rows(target + begin * row_bytes, source, indices + begin, end - begin, x.size(0), row_bytes, substitute);
     });
     return result;
@@ -334,7 +344,7 @@ Tensor unpack(const Tensor& any_x, const Tensor& any_indices, const OptionalTens
         STD_TORCH_CHECK(fill->scalar_type() == x.scalar_type() && fill->is_cpu() && fill->numel() == row_elements_of(x),
                         "lsm2_kernels: fill must have the dtype of x and the shape of one of its rows");
     }
-    const Tensor row_of = torch::stable::new_empty(indices, {num_rows});  // row of x that belongs in each row of the result, or -1
+    const Tensor row_of = new_tensor(indices, {num_rows});  // row of x that belongs in each row of the result, or -1
     int64_t* rows = row_of.mutable_data_ptr<int64_t>();
     std::fill(rows, rows + num_rows, -1);
     const int64_t* targets = indices.const_data_ptr<int64_t>();

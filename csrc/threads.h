@@ -1,4 +1,4 @@
-// How work is shared among torch's threads, and the memory that workers get. Which thread takes which item is up to chance; no sum is.
+// How work is shared among torch's threads. Which thread takes which item is up to chance; no sum is.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -7,17 +7,11 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <new>
 #include <vector>
 
+#include "memory.h"
+
 namespace lsm2 {
-
-struct FreeAligned {
-    void operator()(char* memory) const { ::operator delete(memory, std::align_val_t(64)); }
-};
-using Memory = std::unique_ptr<char, FreeAligned>;
-
-inline Memory allocate(int64_t bytes) { return Memory((char*)::operator new(bytes, std::align_val_t(64))); }
 
 // Each thread takes the next item when it is done with one, so items should be ordered longest first. Threads share nothing but this
 // counter, their items' inputs, which nobody writes, and what the items themselves share.

@@ -1,7 +1,9 @@
 """The compiled CPU kernels, every instruction set of this machine, called through the dispatcher and measured against float64."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -227,6 +229,28 @@ def test_permuted_sequences_give_permuted_bits(level: int, dtype: torch.dtype) -
     straight = attention(x)
     expected = AttentionResults(straight.out[of_q], straight.lse[:, of_q], straight.dq[of_q], straight.dk[of_k], straight.dv[of_k])
     assert_same_bits(attention(permuted), expected)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells the peak of memory in use")
+@pytest.mark.parametrize(("length", "with_backward", "allowed_mib"), [(65536, False, 64), (16384, True, 64)], ids=["forward", "backward"])
+def test_memory_does_not_grow_with_the_square_of_the_length(length: int, with_backward: bool, allowed_mib: int) -> None:
+    """One byte for each pair of tokens would be 4096 MiB and 256 MiB. Inputs and results are 1 MiB each at most."""
+    x = make_qkv([length], num_heads=1, head_dim=8, dtype=torch.bfloat16)
+    offsets = x.cu_seqlens_q, x.cu_seqlens_q
+    torch.set_num_threads(2)
+    before = memory_mib("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    out, lse = _ops.varlen_attention(x.q, x.k, x.v, *offsets, x.scale)
+    if with_backward:
+        _ops.varlen_attention_backward(x.grad_out, None, x.q, x.k, x.v, out, lse, *offsets, x.scale)
+    assert memory_mib("VmHWM") - before < allowed_mib
+
+
+def memory_mib(kind: str) -> float:
+    """VmRSS, memory in use, or VmHWM, its peak."""
+    kib = re.search(rf"{kind}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert kib is not None
+    return int(kib[1]) / 1024
 
 
 def test_nan_in_a_sequence_stays_in_that_sequence(level: int) -> None:
