@@ -25,5 +25,9 @@ def bench_packing(benchmark, device, direction, width):
         race(benchmark, lambda: pack(x, packing), peers, rounds=15)
     else:
         target = torch.empty_like(x)
-        peers = {"copy": lambda: target.copy_(x), "clone": x.clone, "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed)}
+        peers = {
+            "copy": lambda: target.copy_(x),
+            "clone": x.clone,
+            "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed),
+        }
         race(benchmark, lambda: unpack(packed, packing), peers, rounds=15)
