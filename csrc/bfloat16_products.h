@@ -11,12 +11,16 @@
 namespace lsm2::INSTRUCTION_SET {
 
 #ifdef __AMX_BF16__
+// Compilers do not know what tile loads read: whatever `memory` leads to has to be written before this.
+ALWAYS_INLINE void write_before_tile_loads(const void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
+
 // A tile register holds 16 rows of 64 bytes: 16 x 16 sums, or 16 rows of 32 terms.
 constexpr int kTileRows = 16;
 constexpr int kTileDepth = 32;
 
 template <Result result, int tall, int wide>
 ALWAYS_INLINE void tile_product(int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride, float* c, int c_stride) {
+    write_before_tile_loads(a);
     const int64_t a_bytes = a_stride * 2, b_bytes = b_stride * 2, c_bytes = c_stride * 4;
     float* below = c + kTileRows * c_stride;
     if (result == Result::add) {
@@ -65,6 +69,7 @@ struct MatrixUnit {
             uint8_t rows[16] = {};
         } configuration;
         for (int i = 0; i < 8; ++i) configuration.row_bytes[i] = 64, configuration.rows[i] = 16;
+        write_before_tile_loads(&configuration);
         _tile_loadconfig(&configuration);
     }
     ~MatrixUnit() { _tile_release(); }
@@ -143,9 +148,9 @@ struct BFloat16Products {
                 EightBits x[8];
                 for (int i = 0; i < 8; ++i) {
                     EightHalves half[2] = {};
-                    const BFloat16* at = source[row + i] + d;
-                    if (row + i < count) half[0] = load<EightHalves>(at);
-                    if (row + i < count && d + 8 < head_dim) half[1] = load<EightHalves>(at + 8);
+                    for (int j = 0; j < 2; ++j) {
+                        if (row + i < count && d + 8 * j < head_dim) half[j] = load<EightHalves>(source[row + i] + d + 8 * j);
+                    }
                     x[i] = load<EightBits>(half);
                 }
                 transpose(x);
