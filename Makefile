@@ -6,7 +6,7 @@ RUN = runs/demo
 # OpenMP threads that wait spinning make every small operation several times slower as soon as a core is shared with anything else.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test sanitize bench lint clean
 
 demo: .venv/installed
 	$(BIN)/lsm2 simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0
@@ -16,6 +16,11 @@ demo: .venv/installed
 
 test: .venv/installed .triton-3.6/installed
 	$(BIN)/python -m pytest
+
+# The kernel tests once more, on C++ kernels built to end at any access out of bounds, overflow or data race.
+sanitize: .venv/installed
+	tests/sanitize.sh address
+	tests/sanitize.sh thread
 
 bench: .venv/installed
 	$(BIN)/python -m pytest benchmarks
@@ -32,7 +37,7 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lsm2-kernels needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON ".[all]"
 	touch $@
 
 # The oldest Triton that is supported, for the ahead-of-time compilation tests: beside the installed one, never imported with it.

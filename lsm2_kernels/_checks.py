@@ -5,10 +5,12 @@ from torch import Tensor
 
 
 def check_tensors(**arguments: object) -> None:
-    """Raise TypeError for the first argument that is not a tensor."""
+    """Raise TypeError for the first argument that is not a dense tensor."""
     for name, value in arguments.items():
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}; it must be a torch.Tensor")
+        if value.layout != torch.strided:
+            raise TypeError(f"{name} has layout {value.layout}; it must be a dense tensor, torch.strided")
 
 
 def check_device(name: str, x: Tensor, owner: str, device: torch.device) -> None:
