@@ -521,7 +521,6 @@ REFUSED_BY_PYTORCH = {
     ("varlen_attention", "q", "meta"),
     ("varlen_attention_qkvpacked", "qkv", "meta"),
     ("masked_attention", "q", "meta"),
-    ("masked_attention", "keep", "sparse"),
 }
 
 
