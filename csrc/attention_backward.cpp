@@ -233,6 +233,7 @@ void sum_partials(const Backward& problem, const Span& span, int64_t key_head, f
 
 int64_t backward_key_chunk(int head_dim) { return key_chunk(head_dim); }
 
+// Enough for bfloat16 too, whose operands are half as large.
 int64_t backward_scratch_bytes(int head_dim) { return BackwardScratch<FloatProducts>(nullptr, key_chunk(head_dim), round_up(head_dim, 32)).bytes; }
 
 void attention_backward(const Backward& problem, const Span& span, int64_t key_head, float* partial, char* scratch) {

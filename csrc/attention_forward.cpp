@@ -151,6 +151,7 @@ void forward(const Forward& problem, const Span& span, int64_t head, char* memor
 
 int64_t query_chunk() { return kQueryChunk; }
 
+// Enough for bfloat16 too, whose operands are half as large.
 int64_t forward_scratch_bytes(int head_dim) { return ForwardScratch<FloatProducts>(nullptr, round_up(head_dim, 32)).bytes; }
 
 void attention_forward(const Forward& problem, const Span& span, int64_t head, char* scratch) {

@@ -342,7 +342,7 @@ Tensor unpack(const Tensor& any_x, const Tensor& any_indices, const OptionalTens
     if (any_fill) {
         fill = torch::stable::contiguous(*any_fill);
         STD_TORCH_CHECK(fill->scalar_type() == x.scalar_type() && fill->is_cpu() && fill->numel() == row_elements_of(x),
-                        "lsm2_kernels: fill must have the dtype of x and the shape of one of its rows");
+                        "lsm2_kernels: fill must have the dtype of x and as many numbers as one of its rows");
     }
     const Tensor row_of = new_tensor(indices, {num_rows});  // row of x that belongs in each row of the result, or -1
     int64_t* rows = row_of.mutable_data_ptr<int64_t>();

@@ -175,7 +175,7 @@ def _refuse(function: str, unsupported: dict[str, object]) -> None:
 
 def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     device_type = tensors[0].device.type
-    if not torch.is_autocast_enabled(device_type):
+    if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)
     return tuple(x.to(dtype) if x.dtype in DTYPES else x for x in tensors)
