@@ -23,7 +23,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import pytest
 import torch
@@ -38,12 +38,12 @@ from lsm2_kernels import _ops
 if TYPE_CHECKING:  # the suite needs neither rich nor tyro, and a GPU machine may lack them
     from rich.table import Table
 
-Timed = Callable[[dict[str, Call]], dict[str, float]]
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DIRECTIONS = ("forward", "forward+backward")
 SMALLEST_WIDTH = 150
+SETTLING_SECONDS = 0.2
 LONGEST_NOTE = 300
 
 
@@ -65,6 +65,12 @@ def bench_attention(benchmark, device, pattern, head_dim, dtype, backward):
     calls = {name: peer.call(backward=backward) for name, peer in peers.items()}
     flops = useful_flops(problem.lengths, NUM_HEADS, head_dim, backward=backward)
     race(benchmark, our_way.call(backward=backward), calls, rounds=20 if on_gpu else 9, useful_flops=flops)
+
+
+class Timed(Protocol):
+    """`best_of`, with the number of rounds and so on settled."""
+
+    def __call__(self, ways: dict[str, Call], /, *, pause: float = 0.0) -> dict[str, float]: ...
 
 
 @dataclass(frozen=True)
@@ -168,7 +174,7 @@ def compare_peers(case: Case, level: str, timed: Timed) -> list[PeerLine]:
             calls.pop(name, None)
             notes[name] = f"{type(error).__name__}: {error}"
     notes |= {name: f"{module} is not installed" for name, module in missing.items()}
-    best = timed(calls)
+    best = timed(calls, pause=SETTLING_SECONDS)
     return [PeerLine(case, name, best.get(name), best[name] / best["ours"] if name in best else None, note) for name, note in notes.items()]
 
 

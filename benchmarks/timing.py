@@ -63,16 +63,19 @@ def best_of(
     rounds: int,
     *,
     patience: float = float("inf"),
+    pause: float = 0.0,
     after_round: Callable[[], object] = lambda: None,
 ) -> dict[Name, float]:
     """Each way's shortest time in seconds; every way runs once a round, in turn, so drift of the machine hits all alike.
 
-    Before come rounds that warm up. A way that has run for `patience` seconds in all sits out the rest.
+    Before come rounds that warm up. A way that has run for `patience` seconds in all sits out the rest. Before every call nothing runs for
+    `pause` seconds: threads of some libraries keep a core busy for a while after their work is done, at the cost of who comes next.
     """
     laps: dict[Name, list[float]] = {name: [] for name in ways}
     for turn in range(WARM_UP_ROUNDS + rounds):
         for name, way in ways.items():
             if sum(laps[name]) < patience:
+                time.sleep(pause)
                 laps[name].append(seconds(way))
         if turn >= WARM_UP_ROUNDS:
             after_round()
