@@ -5,9 +5,7 @@
 #include "elements.h"
 #include "float_products.h"
 #include "kernels.h"
-#ifdef __AVX512BF16__
-#include "bfloat16_products.h"
-#endif
+#include "products_of_bfloat16.h"
 
 namespace lsm2::INSTRUCTION_SET {
 
@@ -45,7 +43,7 @@ struct BackwardScratch {
     float *grad_keys, *grad_values;                       // [key][d], what is summed
     Number *query_rows, *grad_out_rows;                   // right operands: [query][d]
     Number *query_columns, *grad_out_columns;             // right operands: [d][query]
-    float *lse, *delta;                              // as saved; sum over d of grad_out * out, less grad_lse
+    float *lse, *delta;                                   // as saved; sum over d of grad_out * out, less grad_lse
     float *scores, *grad_weights;                         // [key][query]
     Number *weights_left, *grads_left, *grads_right;      // operands made of the weights and of the gradients of the scores
     float* grad_queries;                                  // [d][query]
@@ -239,11 +237,7 @@ int64_t backward_scratch_bytes(int head_dim) { return BackwardScratch<FloatProdu
 void attention_backward(const Backward& problem, const Span& span, int64_t key_head, float* partial, char* scratch) {
     switch (problem.element) {
         case Element::float32: return KeyRange<Float32, FloatProducts>(problem, span, key_head, scratch).run(partial);
-#ifdef __AVX512BF16__
-        case Element::bfloat16: return KeyRange<BFloat16, BFloat16Products>(problem, span, key_head, scratch).run(partial);
-#else
-        case Element::bfloat16: return KeyRange<BFloat16, FloatProducts>(problem, span, key_head, scratch).run(partial);
-#endif
+        case Element::bfloat16: return KeyRange<BFloat16, ProductsOfBFloat16>(problem, span, key_head, scratch).run(partial);
         case Element::float16: return KeyRange<Float16, FloatProducts>(problem, span, key_head, scratch).run(partial);
     }
 }

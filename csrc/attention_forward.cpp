@@ -4,9 +4,7 @@
 #include "elements.h"
 #include "float_products.h"
 #include "kernels.h"
-#ifdef __AVX512BF16__
-#include "bfloat16_products.h"
-#endif
+#include "products_of_bfloat16.h"
 
 extern "C" float logf(float);  // not std::log: an inline function of the standard library would be shared with other instruction sets
 
@@ -157,11 +155,7 @@ int64_t forward_scratch_bytes(int head_dim) { return ForwardScratch<FloatProduct
 void attention_forward(const Forward& problem, const Span& span, int64_t head, char* scratch) {
     switch (problem.element) {
         case Element::float32: return forward<Float32, FloatProducts>(problem, span, head, scratch);
-#ifdef __AVX512BF16__
-        case Element::bfloat16: return forward<BFloat16, BFloat16Products>(problem, span, head, scratch);
-#else
-        case Element::bfloat16: return forward<BFloat16, FloatProducts>(problem, span, head, scratch);
-#endif
+        case Element::bfloat16: return forward<BFloat16, ProductsOfBFloat16>(problem, span, head, scratch);
         case Element::float16: return forward<Float16, FloatProducts>(problem, span, head, scratch);
     }
 }

@@ -58,7 +58,8 @@ Sequences packed_sequences(const Tensor& q, const Tensor& k, const Tensor& cu_se
     return sequences;
 }
 
-Sequences kept_sequences(const Tensor& q, const Tensor& any_keep) {
+Sequences kept_sequences(const Tensor& q, const Tensor& k, const Tensor& any_keep) {
+    STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
     STD_TORCH_CHECK(any_keep.is_cpu() && any_keep.scalar_type() == ScalarType::Bool && any_keep.dim() == 2 && any_keep.size(0) == q.size(0) &&
                         any_keep.size(1) == q.size(2),
                     "lsm2_kernels: keep must be bool of shape (", q.size(0), ", ", q.size(2), ")");
@@ -169,8 +170,7 @@ Tensor new_by_token(const Tensor& like, const Tensor& keep) {
 
 std::tuple<Tensor, Tensor> masked_attention(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& keep, double scale) {
     check_qkv(q, k, v, 4);
-    STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
-    const Sequences sequences = kept_sequences(q, keep);
+    const Sequences sequences = kept_sequences(q, k, keep);
     const Tensor out = new_by_token(q, keep), lse = new_tensor(q, {q.size(0), q.size(1), q.size(2)}, ScalarType::Float);
     float* all = lse.mutable_data_ptr<float>();
     std::fill(all, all + lse.numel(), -__builtin_inff());
@@ -181,8 +181,7 @@ std::tuple<Tensor, Tensor> masked_attention(const Tensor& q, const Tensor& k, co
 std::tuple<Tensor, Tensor, Tensor> masked_attention_backward(const Tensor& grad_out, const OptionalTensor& grad_lse, const Tensor& q, const Tensor& k,
                                                              const Tensor& v, const Tensor& keep, const Tensor& out, const Tensor& lse, double scale) {
     check_qkv(q, k, v, 4);
-    STD_TORCH_CHECK(k.size(0) == q.size(0) && k.size(2) == q.size(2), "lsm2_kernels: k has shape ", shape_of(k), " where q has ", shape_of(q));
-    const Sequences sequences = kept_sequences(q, keep);
+    const Sequences sequences = kept_sequences(q, k, keep);
     const Tensor dq = new_by_token(q, keep), dk = new_by_token(k, keep), dv = new_by_token(v, keep);
     backward(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, writable_rows_of(dq), writable_rows_of(dk), writable_rows_of(dv));
     return {dq, dk, dv};
