@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 PATTERNS = ("aim", "short", "long", "one")
+GPU_PATTERNS = ("aim", "short", "long", "uniform")
 
 
 def lengths(pattern: str, batches: int = 1) -> list[int]:
@@ -27,6 +28,25 @@ def lengths(pattern: str, batches: int = 1) -> list[int]:
             case _:
                 raise ValueError(f"pattern is {pattern!r}; it must be one of {', '.join(PATTERNS)}")
     return result
+
+
+def gpu_lengths(pattern: str, num_sequences: int | None = None) -> list[int]:
+    """Tokens per sequence, enough to fill a GPU; another number of sequences is drawn in the same way.
+
+    `aim`: 512 days of 150 to 1500 visible tokens; `short`: 4096 of 20 to 256; `long`: 64, in turn 3744 and 1900; `uniform`: 512 of 1024.
+    """
+    draw = random.Random(f"{pattern} lengths on a GPU")
+    match pattern:
+        case "aim":
+            return [draw.randint(150, 1500) for _ in range(num_sequences or 512)]
+        case "short":
+            return [draw.randint(20, 256) for _ in range(num_sequences or 4096)]
+        case "long":
+            return [3744 if i % 2 == 0 else 1900 for i in range(num_sequences or 64)]
+        case "uniform":
+            return [1024] * (num_sequences or 512)
+        case _:
+            raise ValueError(f"pattern is {pattern!r}; it must be one of {', '.join(GPU_PATTERNS)}")
 
 
 def useful_flops(sequence_lengths: list[int], num_heads: int, head_dim: int, *, backward: bool) -> float:
