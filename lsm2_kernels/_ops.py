@@ -125,8 +125,7 @@ def _triton_kernel(name: str) -> Callable[..., Any]:
 
 for _name in SCHEMAS:
     _library.impl(_name, _reference_kernel(_name), "CompositeExplicitAutograd")
-    if not _name.startswith("masked_attention"):  # on a GPU attention.masked_attention packs, attends and unpacks
-        _library.impl(_name, _triton_kernel(_name), "CUDA")
+    _library.impl(_name, _triton_kernel(_name), "CUDA")
 
 
 # Shapes

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from . import _ops
 from ._checks import check_device, check_tensors
-from .packing import Packing
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MAX_HEAD_DIM = 256
@@ -140,31 +139,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, *, scale: fl
     check_device("keep", keep, "q", q.device)
     if keep.dtype != torch.bool:
         raise TypeError(f"keep is {keep.dtype}; it must be torch.bool, True where a token is kept")
-    if q.device.type == "cuda":
-        return _masked_by_packing(q, k, v, keep, _checked_scale(scale, q))
     return _ops.masked_attention(q, k, v, keep, _checked_scale(scale, q))[0]
-
-
-def _masked_by_packing(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> Tensor:
-    """The GPU's kernels know packed tokens only, so kept rows are copied together and the results put back."""
-    batch_size, num_heads, seq_len, head_dim = q.shape
-    packing = Packing.from_mask(keep, capacity=batch_size * seq_len)
-    packed = [_pack_heads(x, packing) for x in (q, k, v)]
-    out, _ = _ops.varlen_attention(*packed, packing.cu_seqlens, packing.cu_seqlens, scale)
-    rows = _ops.unpack(out, packing.indices, None, batch_size * seq_len)
-    return rows.view(batch_size, seq_len, num_heads, head_dim).transpose(1, 2)
-
-
-def _pack_heads(x: Tensor, packing: Packing) -> Tensor:
-    """(B, H, N, D) -> (T, H, D)."""
-    _, num_heads, seq_len, head_dim = x.shape
-    if x.stride(0) == seq_len * x.stride(2):  # tokens lie one stride apart through the whole batch, as after a projection
-        return _ops.pack(x.transpose(1, 2).flatten(0, 1), packing.indices)
-    # Heads lie between sequence and token: each (token, head) is a row of its own, so that only kept ones are copied.
-    sequence = packing.indices // seq_len  # B for the unused indices, whose rows are then past the end for every head
-    first_head = packing.indices + sequence * ((num_heads - 1) * seq_len)
-    rows = first_head[:, None] + torch.arange(num_heads, device=x.device) * seq_len
-    return _ops.pack(x.reshape(-1, head_dim), rows.flatten()).view(-1, num_heads, head_dim)
 
 
 def _refuse(function: str, unsupported: dict[str, object]) -> None:

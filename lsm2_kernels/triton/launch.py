@@ -1,4 +1,4 @@
-"""The six ops for CUDA and HIP tensors, and for CPU tensors under Triton's interpreter (TRITON_INTERPRET=1).
+"""The ops for CUDA and HIP tensors, and for CPU tensors under Triton's interpreter (TRITON_INTERPRET=1).
 
 Nothing here waits for the device or looks at a value: grids follow from shapes, so that CUDA graphs may replay a launch with other
 cu_seqlens. Shapes and dtypes were checked by the public functions; every output is allocated here, uninitialised, and wholly written.
@@ -6,6 +6,7 @@ cu_seqlens. Shapes and dtypes were checked by the public functions; every output
 
 import functools
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,26 +15,27 @@ from torch import Tensor
 from . import tiles
 from .attention_backward import attention_backward_delta, attention_backward_dkdv, attention_backward_dq
 from .attention_forward import attention_forward
-from .packing import gather_rows, invert_indices
+from .packing import gather_rows, invert_indices, locate_tokens
 from .rows import STRIDE_UNIT
 from .schedule import num_tiles
 
 
+@dataclass(frozen=True)
+class Sequences:
+    """Where the sequences lie: offsets (N + 1,) among packed rows, and for a padded batch which token each packed row is (B * N,)."""
+
+    cu_seqlens_q: Tensor
+    cu_seqlens_k: Tensor
+    positions: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.cu_seqlens_q.shape[0] - 1
+
+
 def varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Softmax attention within each sequence: q (T_q, H, D), k and v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q) float32."""
-    num_queries, num_heads, _ = q.shape
-    out = q.new_empty(q.shape)
-    lse = q.new_empty((num_heads, num_queries), dtype=torch.float32)
-    if out.numel() == 0:
-        return out, lse
-    q, k, v = _readable(q), _readable(k), _readable(v)
-    constants, options = _configure("forward", q, k)
-    num_sequences = cu_seqlens_q.shape[0] - 1
-    attention_forward[num_tiles(num_queries, num_sequences, constants["BLOCK_M"]), num_heads](
-        q, k, v, cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous(), out, lse, scale,
-        *_strides(q), *_strides(k), *_strides(v), _strides(out)[0],
-        num_queries, k.shape[0], num_sequences, **constants, **options,
-    )  # fmt: skip
+    out, lse = q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
+    _write_attention(q, k, v, Sequences(cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous()), scale, out, lse)
     return out, lse
 
 
@@ -51,7 +53,8 @@ def varlen_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients dq (T_q, H, D), dk and dv (T_k, H_kv, D) of varlen_attention's two results."""
     dq, dk, dv = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    _write_gradients(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, scale, dq, dk, dv)
+    sequences = Sequences(cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous())
+    _write_gradients(grad_out, grad_lse, q, k, v, out, lse, sequences, scale, dq, dk, dv)
     return dq, dk, dv
 
 
@@ -66,10 +69,26 @@ def varlen_attention_qkvpacked_backward(
 ) -> Tensor:
     """Gradient (T, 3, H, D) of varlen_attention_qkvpacked's two results, written in place by the kernels: no copy."""
     dqkv = qkv.new_empty(qkv.shape)
-    q, k, v = qkv.unbind(1)
-    dq, dk, dv = dqkv.unbind(1)
-    _write_gradients(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens, cu_seqlens, scale, dq, dk, dv)
+    (q, k, v), (dq, dk, dv) = qkv.unbind(1), dqkv.unbind(1)
+    cu_seqlens = cu_seqlens.contiguous()
+    _write_gradients(grad_out, grad_lse, q, k, v, out, lse, Sequences(cu_seqlens, cu_seqlens), scale, dq, dk, dv)
     return dqkv
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Softmax attention among the kept tokens: q (B, H, N, D), k and v (B, H_kv, N, D), keep (B, N) -> out (B, H, N, D), lse (B, H, N)."""
+    out, lse = _empty_by_token(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    _write_attention(q, k, v, _locate_kept(keep), scale, out, lse)
+    return out, lse
+
+
+def masked_attention_backward(
+    grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, keep: Tensor, out: Tensor, lse: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients dq (B, H, N, D), dk and dv (B, H_kv, N, D) of masked_attention's two results; 0 where not kept."""
+    dq, dk, dv = _empty_by_token(q), _empty_by_token(k), _empty_by_token(v)
+    _write_gradients(grad_out, grad_lse, q, k, v, out, lse, _locate_kept(keep), scale, dq, dk, dv)
+    return dq, dk, dv
 
 
 def pack(x: Tensor, indices: Tensor) -> Tensor:
@@ -81,10 +100,26 @@ def unpack(x: Tensor, indices: Tensor, fill: Tensor | None, num_rows: int) -> Te
     """Rows of x (T, ...) put at indices (T,) -> (num_rows, ...); the other rows are `fill` or zeros, indices outside are ignored."""
     inverse = indices.new_full((num_rows,), -1, dtype=torch.int32)
     if indices.shape[0] > 0 and num_rows > 0:
-        constants, options = tiles.invert_settings()
+        constants, options = tiles.index_settings()
         grid = (-(-indices.shape[0] // constants["BLOCK"]),)
         invert_indices[grid](indices.contiguous(), inverse, num_rows, indices.shape[0], **constants, **options)
     return _gather(x, inverse, fill)
+
+
+def _write_attention(q: Tensor, k: Tensor, v: Tensor, sequences: Sequences, scale: float, out: Tensor, lse: Tensor) -> None:
+    if out.numel() == 0:
+        return
+    if scale < 0:  # the kernel's pivot, the largest score, bounds the scaled ones from above only under a scale that is not negative
+        q, scale = -q, -scale
+    q, k, v = _readable(q), _readable(k), _readable(v)
+    num_queries, num_keys = _num_rows(q), _num_rows(k)
+    constants, options = _configure("forward", q, k, len(sequences))
+    num_heads = q.shape[1]
+    attention_forward[(num_tiles(num_queries, len(sequences), constants["BLOCK_M"]) * num_heads,)](
+        q, k, v, sequences.cu_seqlens_q, sequences.cu_seqlens_k, sequences.positions, out, lse, scale,
+        *_strides(q), *_strides(k), *_strides(v), *_strides(out), *_strides_of_numbers(lse),
+        num_heads, num_queries, num_keys, len(sequences), **constants, **options,
+    )  # fmt: skip
 
 
 def _write_gradients(
@@ -95,37 +130,34 @@ def _write_gradients(
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    cu_seqlens_q: Tensor,
-    cu_seqlens_k: Tensor,
+    sequences: Sequences,
     scale: float,
     dq: Tensor,
     dk: Tensor,
     dv: Tensor,
 ) -> None:
-    num_queries, num_heads, _ = q.shape
-    num_keys, num_kv_heads, _ = k.shape
-    num_sequences = cu_seqlens_q.shape[0] - 1
-    grad_out, q, k, v = _readable(grad_out), _readable(q), _readable(k), _readable(v)
-    out, lse = out.contiguous(), lse.contiguous()
-    grad_lse = None if grad_lse is None else grad_lse.contiguous()
-    cu_seqlens = cu_seqlens_q.contiguous(), cu_seqlens_k.contiguous()
+    num_queries, num_keys, num_heads, num_kv_heads = _num_rows(q), _num_rows(k), q.shape[1], k.shape[1]
+    grad_out, q, k, v, out, lse = _readable(grad_out), _readable(q), _readable(k), _readable(v), _readable(out), lse.contiguous()
     delta = torch.empty_like(lse)
-    totals = num_queries, num_keys, num_sequences
+    offsets = sequences.cu_seqlens_q, sequences.cu_seqlens_k, sequences.positions
+    inputs = q, k, v, grad_out, lse, delta, *offsets
+    strides = *_strides(q), *_strides(k), *_strides(v), *_strides(grad_out), *_strides_of_numbers(lse), *_strides(dq)
+    totals = num_queries, num_keys, len(sequences)
     if dq.numel() > 0:
-        constants, options = _configure("delta", q, k)
-        attention_backward_delta[-(-num_queries // constants["BLOCK_M"]), num_heads](
-            out, grad_out, grad_lse, delta, _strides(out)[0], *_strides(grad_out), num_queries, **constants, **options
-        )
-        constants, options = _configure("dq", q, k)
-        attention_backward_dq[num_tiles(num_queries, num_sequences, constants["BLOCK_M"]), num_heads](
-            q, k, v, grad_out, lse, delta, *cu_seqlens, dq, scale,
-            *_strides(q), *_strides(k), *_strides(v), *_strides(grad_out), *_strides(dq), *totals, **constants, **options,
+        constants, options = _configure("delta", q, k, len(sequences))
+        grad_lse = None if grad_lse is None else grad_lse.contiguous()
+        attention_backward_delta[(-(-num_queries // constants["BLOCK_M"]) * num_heads,)](
+            out, grad_out, grad_lse, sequences.cu_seqlens_q, sequences.positions, delta,
+            *_strides(out), *_strides(grad_out), *_strides_of_numbers(lse), num_heads, num_queries, len(sequences), **constants, **options,
         )  # fmt: skip
+        constants, options = _configure("dq", q, k, len(sequences))
+        grid = (num_tiles(num_queries, len(sequences), constants["BLOCK_M"]) * num_heads,)
+        attention_backward_dq[grid](*inputs, dq, scale, *strides, num_heads, *totals, **constants, **options)
     if dk.numel() > 0:
-        constants, options = _configure("dkdv", q, k)
-        attention_backward_dkdv[num_tiles(num_keys, num_sequences, constants["BLOCK_N"]), num_kv_heads](
-            q, k, v, grad_out, lse, delta, *cu_seqlens, dk, dv, scale,
-            *_strides(q), *_strides(k), *_strides(v), *_strides(grad_out), *_strides(dk), *_strides(dv), *totals, **constants, **options,
+        constants, options = _configure("dkdv", q, k, len(sequences))
+        grid = (num_tiles(num_keys, len(sequences), constants["BLOCK_N"]) * num_kv_heads,)
+        attention_backward_dkdv[grid](
+            *inputs, dq, dk, dv, scale, *strides, *_strides(dk), *_strides(dv), num_kv_heads, *totals, **constants, **options
         )  # fmt: skip
 
 
@@ -146,19 +178,47 @@ def _gather(x: Tensor, indices: Tensor, fill: Tensor | None) -> Tensor:
     return out
 
 
+def _locate_kept(keep: Tensor) -> Sequences:
+    batch_size, seq_len = keep.shape
+    cu_seqlens = torch.nn.functional.pad(keep.sum(1).cumsum(0), (1, 0))
+    positions = cu_seqlens.new_empty(batch_size * seq_len)
+    if positions.numel() > 0:
+        constants, options = tiles.index_settings()
+        as_bytes = keep.contiguous().view(torch.uint8)
+        locate_tokens[(batch_size,)](as_bytes, cu_seqlens, positions, seq_len, batch_size, **constants, **options)
+    return Sequences(cu_seqlens, cu_seqlens, positions)
+
+
+def _empty_by_token(x: Tensor) -> Tensor:
+    """A new tensor of the shape (B, H, N, D) of x, the heads of a token side by side in memory."""
+    return torch.empty_like(x.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
+
+
+def _num_rows(x: Tensor) -> int:
+    """Tokens of x, packed (T, H, D) or padded (B, H, N, D)."""
+    return x.shape[0] if x.ndim == 3 else x.shape[0] * x.shape[2]
+
+
 def _readable(x: Tensor) -> Tensor:
-    """x itself where the kernels can read it: a contiguous last dim, whole stride units, blocks of rows that 32 bits span."""
+    """x itself where the kernels can read it: a contiguous last dim, whole stride units, blocks of packed rows that 32 bits span."""
     whole = all(stride % STRIDE_UNIT.value == 0 for stride in x.stride()[:-1])
-    return x if x.stride(-1) == 1 and whole and x.stride(0) < 2**23 else x.contiguous()
+    return x if x.stride(-1) == 1 and whole and (x.ndim == 4 or x.stride(0) < 2**23) else x.contiguous()
 
 
-def _strides(x: Tensor) -> tuple[int, int]:
-    """Strides of rows and heads, in the unit that the kernels take."""
-    return x.stride(0) // STRIDE_UNIT.value, x.stride(1) // STRIDE_UNIT.value
+def _strides(x: Tensor) -> tuple[int, int, int]:
+    """Strides of sequences, 0 where packed, tokens and heads of x (T, H, D) or (B, H, N, D), in the unit that the kernels take."""
+    batch, row, head = (0, x.stride(0), x.stride(1)) if x.ndim == 3 else (x.stride(0), x.stride(2), x.stride(1))
+    return batch // STRIDE_UNIT.value, row // STRIDE_UNIT.value, head // STRIDE_UNIT.value
 
 
-def _configure(kernel: str, q: Tensor, k: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-    return tiles.attention_settings(kernel, q.shape[2], q.dtype, _architecture(q.device), q.shape[1] // k.shape[1])
+def _strides_of_numbers(x: Tensor) -> tuple[int, int]:
+    """Strides of sequences, 0 where packed, and heads of x (H, T) or (B, H, N), contiguous."""
+    return (0, x.stride(0)) if x.ndim == 2 else (x.stride(0), x.stride(1))
+
+
+def _configure(kernel: str, q: Tensor, k: Tensor, num_sequences: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    mean_length = _num_rows(q) / max(num_sequences, 1)
+    return tiles.attention_settings(kernel, q.shape[-1], q.dtype, _architecture(q.device), q.shape[1] // k.shape[1], mean_length)
 
 
 @functools.cache
@@ -167,4 +227,4 @@ def _architecture(device: torch.device) -> str:
         return "sm_90"  # the interpreter takes any tile; these are the ones that serve most
     if torch.version.hip is not None:
         return "gfx942"
-    return f"sm_{10 * major}" if (major := torch.cuda.get_device_capability(device)[0]) in (8, 9, 10) else "sm_80"
+    return tiles.architecture_of(*torch.cuda.get_device_capability(device))

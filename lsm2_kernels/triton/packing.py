@@ -1,9 +1,12 @@
-"""Rows gathered by index: pack is one gather; unpack turns its indices round and is the same gather, so that every row is written once."""
+"""Rows gathered by index: pack is one gather; unpack turns its indices round and is the same gather, so that every row is written once.
+
+Attention gathers by itself: locate_tokens tells it where.
+"""
 
 import triton
 import triton.language as tl
 
-from .rows import UNSPECIALISED
+from .rows import TOKEN_BITS, UNSPECIALISED
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
@@ -29,3 +32,24 @@ def invert_indices(indices, inverse, num_rows, num_indices, BLOCK: tl.constexpr)
     position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     index = tl.load(indices + position, mask=position < num_indices, other=-1)
     tl.atomic_max(inverse + index, position, mask=(index >= 0) & (index < num_rows), sem="relaxed")
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def locate_tokens(keep, cu_seqlens, positions, seq_len, num_sequences, BLOCK: tl.constexpr):
+    """positions (B * N,): the kept tokens of all sequences in their order, then the others; grid (B,).
+
+    keep is (B, N), not 0 where a token is kept, and cu_seqlens (B + 1,) the running count of those.
+    """
+    sequence = tl.program_id(0).to(tl.int64)
+    row_of_kept = tl.load(cu_seqlens + sequence)
+    row_of_other = tl.load(cu_seqlens + num_sequences) + sequence * seq_len - row_of_kept
+    for start in range(0, seq_len, BLOCK):
+        token = start + tl.arange(0, BLOCK)
+        inside = token < seq_len
+        kept = (tl.load(keep + sequence * seq_len + token, mask=inside, other=0) != 0).to(tl.int32)
+        kept_before = tl.cumsum(kept, 0) - kept
+        row = tl.where(kept != 0, row_of_kept + kept_before, row_of_other + tl.arange(0, BLOCK) - kept_before)
+        tl.store(positions + row, (sequence << TOKEN_BITS) + token, mask=inside)
+        num_kept = tl.sum(kept, 0)
+        row_of_kept += num_kept
+        row_of_other += BLOCK - num_kept

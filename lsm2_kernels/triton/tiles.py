@@ -1,13 +1,15 @@
-"""How many queries and keys a program takes at a time: by head dim, dtype and architecture alone, never by lengths.
+"""How many queries and keys a program takes at a time, by head dim, dtype and architecture.
 
-So the order of every sum, hence every bit of a result, depends on nothing but a sequence's own rows.
+Where sequences are short on average, forward and dq take fewer queries at a time, with fewer warps. That changes no bit: a row's sums go
+over the keys, by BLOCK_N, and stay within one warp. So every bit of a result depends on nothing but a sequence's own rows.
 """
 
 from typing import Any, NamedTuple
 
 import torch
 
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
+SHORT_MEAN_LENGTH = 300  # under it tiles of half the queries compute fewer rows that are not there than they cost
 OPTIONS: dict[str, Any] = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -23,14 +25,19 @@ class Tile(NamedTuple):
 
 
 # By kernel, then by the largest padded head dim that a tile serves. Chosen by offline compilation (python -m benchmarks.aot), not yet by
-# timing: within shared memory and without spills, but for 16 bytes of float32 dk and dv past head dim 128 on sm_90 with Triton 3.6.
+# timing: within shared memory, without spills, and on sm_90 without wgmma that wait for one another.
 FLOAT32_ON_NVIDIA = {  # three tf32 products keep float32's accuracy on matrix units; past 128 their split operands overflow the registers
     "forward": {64: Tile(64, 32, 8, 2, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
-    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 3)},
+    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
     "dq": {64: Tile(32, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
 }
-TILES = {  # by architecture and bytes of an element
+TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture and bytes of an element
     ("sm_80", 4): FLOAT32_ON_NVIDIA,
+    ("sm_86", 4): {
+        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(64, 16, 8, 2, "tf32x3"), 256: Tile(16, 16, 8, 1)},
+        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 1)},
+        "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+    },
     ("sm_90", 4): FLOAT32_ON_NVIDIA,
     ("sm_100", 4): FLOAT32_ON_NVIDIA,
     ("gfx942", 4): {
@@ -40,13 +47,20 @@ TILES = {  # by architecture and bytes of an element
     },
     ("sm_80", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
-        "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
-        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(64, 32, 4, 2), 256: Tile(32, 32, 8, 2)},
+        "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 1), 256: Tile(32, 32, 8, 2)},
+        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 32, 8, 2), 256: Tile(32, 32, 8, 2)},
+    },
+    ("sm_86", 2): {
+        "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
+        "dkdv": {64: Tile(32, 128, 8, 2), 128: Tile(64, 64, 8, 1), 256: Tile(32, 32, 8, 1)},
+        "dq": {64: Tile(128, 32, 4, 2), 128: Tile(128, 32, 8, 2), 256: Tile(64, 32, 8, 1)},
     },
     ("sm_90", 2): {
-        "forward": {64: Tile(128, 64, 8, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
+        "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
+        "forward_short": {64: Tile(64, 64, 4, 3), 128: Tile(64, 64, 4, 2)},
         "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
-        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
+        "dq": {64: Tile(128, 128, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(128, 32, 8, 1)},
+        "dq_short": {64: Tile(64, 128, 4, 2), 128: Tile(64, 64, 4, 2)},
     },
     ("sm_100", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
@@ -61,23 +75,41 @@ TILES = {  # by architecture and bytes of an element
 }
 
 
+def architecture_of(major: int, minor: int) -> str:
+    """Whose tiles serve an NVIDIA GPU of this compute capability: those that have no table of their own have little shared memory."""
+    return f"sm_{10 * major}" if (major, minor) in ((8, 0), (9, 0)) or major == 10 else "sm_86"
+
+
+def tile_name(kernel: str, mean_length: float) -> str:
+    """Under which name the tile of a kernel stands in TILES, for sequences of about so many queries."""
+    return f"{kernel}_short" if mean_length < SHORT_MEAN_LENGTH and kernel in ("forward", "dq") else kernel
+
+
 def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) -> Tile:
-    """Tile of kernel "forward", "delta", "dkdv" or "dq"."""
+    """Tile of kernel "forward", "delta", "dkdv" or "dq", or of "forward_short" or "dq_short"."""
     block_d = padded_head_dim(head_dim)
     if kernel == "delta":
         return Tile(2048 // block_d, 0, 8, 1)
-    by_size = TILES[architecture, dtype.itemsize][kernel]
+    tables = TILES[architecture, dtype.itemsize]
+    by_size = tables[kernel.removesuffix("_short")] | tables.get(kernel, {})
     return by_size[min(size for size in by_size if size >= block_d)]
 
 
 def attention_settings(
-    kernel: str, head_dim: int, dtype: torch.dtype, architecture: str, group: int
+    kernel: str, head_dim: int, dtype: torch.dtype, architecture: str, group: int, mean_length: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constants of an attention kernel for `group` query heads a key head, and its compile options."""
-    tile = tile_for(kernel, head_dim, dtype, architecture)
+    """Constants of an attention kernel for `group` query heads a key head and sequences of about so many queries, and its options."""
+    tile = tile_for(tile_name(kernel, mean_length), head_dim, dtype, architecture)
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
     if kernel != "delta":
         constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": tile.precision}
+    keys_of_one_tile = tile_for("dkdv", head_dim, dtype, architecture).block_n if dtype.itemsize == 2 else 0
+    if kernel == "dkdv":
+        constants["DQ_OF_ONE_TILE"] = keys_of_one_tile > 0
+    if kernel == "dq":
+        constants["KEYS_OF_ONE_TILE"] = keys_of_one_tile
+    if kernel in ("forward", "dq"):
+        constants["MASK_EVERY_BLOCK"] = architecture in ("sm_80", "sm_86")
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
@@ -87,8 +119,8 @@ def gather_settings(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, OPTIONS | {"num_warps": 4}
 
 
-def invert_settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constants of the kernel that turns indices round, and its compile options."""
+def index_settings() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Constants of the kernels that compute indices, and their compile options."""
     return {"BLOCK": 1024}, OPTIONS | {"num_warps": 4}
 
 

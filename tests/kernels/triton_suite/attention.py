@@ -8,7 +8,7 @@ from torch import Tensor
 from triton.runtime.errors import InterpreterError
 
 from lsm2_kernels.testing import AttentionInputs, AttentionResults, assert_attention_accurate, cu_seqlens_of, make_qkv, random_lengths
-from lsm2_kernels.triton import launch
+from lsm2_kernels.triton import launch, tiles
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 ODD = [0, 1, 63, 64, 65, 0, 130]
@@ -75,6 +75,14 @@ def test_large_scores(device, dtype):
     assert_attention_accurate(inputs, attend(inputs))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_scores_far_below_zero(device, dtype):
+    # exp(-lse) is infinite here, and is the weight of a key that is not there.
+    inputs = make_qkv([3, 40], device=device, dtype=dtype, head_dim=32)
+    inputs = dataclasses.replace(inputs, q=inputs.q / 4 - 6, k=inputs.k / 4 + 6)
+    assert_attention_accurate(inputs, attend(inputs))
+
+
 def test_scale_zero_is_the_mean(device):
     inputs = dataclasses.replace(make_qkv([70, 3], device=device, head_dim=16), scale=0.0)
     assert_attention_accurate(inputs, attend(inputs))
@@ -123,6 +131,71 @@ def test_expanded_gradient(device):
     ones = torch.ones((), device=device).expand(inputs.q.shape)
     expected = attend(dataclasses.replace(inputs, grad_out=ones.contiguous()))
     assert same_bits(attend(dataclasses.replace(inputs, grad_out=ones)), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_neighbours_change_no_bit(device, dtype):
+    # The mean length of a batch chooses the tiles of forward and dq.
+    inputs = make_qkv([66, 540], device=device, dtype=dtype, head_dim=16, num_heads=1)
+    assert 66 < tiles.SHORT_MEAN_LENGTH < 303
+    assert inputs.grad_lse is not None
+    alone = dataclasses.replace(
+        inputs,
+        **{name: getattr(inputs, name)[:66] for name in ("q", "k", "v", "grad_out")},
+        **{f"cu_seqlens_{side}": cu_seqlens_of([66], device=device) for side in "qk"},
+        grad_lse=inputs.grad_lse[:, :66],
+    )
+    both = attend(inputs)
+    expected = AttentionResults(both.out[:66], both.lse[:, :66], both.dq[:66], both.dk[:66], both.dv[:66])
+    assert same_bits(attend(alone), expected)
+
+
+def attend_masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, grad_out: Tensor, grad_lse: Tensor, scale: float) -> AttentionResults:
+    out, lse = launch.masked_attention(q, k, v, keep, scale)
+    return AttentionResults(out, lse, *launch.masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, scale))
+
+
+@pytest.mark.parametrize(
+    ("layout", "dtype"), zip(["by_head", "by_token", "by_token_in_one_tensor"], [torch.float16, torch.float32, torch.bfloat16], strict=True)
+)
+def test_masked_attention_gives_the_bits_of_packed_tokens(device, layout, dtype):
+    share = torch.tensor([0.3, 0.95, 0.0, 1.0, 0.01])
+    keep = (torch.rand(5, 140, generator=torch.Generator().manual_seed(0)) < share[:, None]).to(device)
+    inputs = make_qkv([keep.numel()], num_heads=2, num_kv_heads=1, head_dim=24, dtype=dtype, device=device)
+
+    def pad(x: Tensor) -> Tensor:
+        """(T, heads, D) -> (B, heads, N, D) in the layout asked for, NaN where not kept."""
+        x = x.unflatten(0, keep.shape).masked_fill(~keep[:, :, None, None], torch.nan)
+        if layout == "by_token_in_one_tensor":
+            x = torch.cat((x, x), 2)[:, :, : x.shape[2]]
+        return x.transpose(1, 2).contiguous() if layout == "by_head" else x.transpose(1, 2)
+
+    assert inputs.grad_lse is not None
+    grad_lse = inputs.grad_lse.unflatten(1, keep.shape).transpose(0, 1)
+    padded = [pad(x) for x in (inputs.q, inputs.k, inputs.v)]
+    results = attend_masked(*padded, keep, pad(inputs.grad_out), grad_lse.masked_fill(~keep[:, None], torch.nan), inputs.scale)
+
+    kept = keep.flatten()
+    offsets = cu_seqlens_of(keep.sum(1).tolist(), device=device)
+    packed = {name: getattr(inputs, name)[kept] for name in ("q", "k", "v", "grad_out")}
+    expected = attend(dataclasses.replace(inputs, **packed, cu_seqlens_q=offsets, cu_seqlens_k=offsets, grad_lse=inputs.grad_lse[:, kept]))
+    for name in ("out", "dq", "dk", "dv"):
+        by_token = getattr(results, name).transpose(1, 2)
+        assert torch.equal(by_token[keep], getattr(expected, name)), name
+        assert not by_token[~keep].any(), name
+    by_token = results.lse.transpose(1, 2)
+    assert torch.equal(by_token[keep].T, expected.lse)
+    assert (by_token[~keep] == -torch.inf).all()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0), (2, 3)], ids=str)
+def test_masked_attention_of_nothing(device, shape):
+    q = torch.full((shape[0], 2, shape[1], 16), torch.nan, device=device)
+    keep = torch.zeros(shape, dtype=torch.bool, device=device)
+    lse = torch.zeros(q.shape[:3], device=device)
+    results = attend_masked(q, q, q, keep, q, lse, 1.0)
+    assert not any(getattr(results, name).any() for name in ("out", "dq", "dk", "dv"))
+    assert (results.lse == -torch.inf).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
