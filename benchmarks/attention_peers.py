@@ -44,7 +44,7 @@ def torch_nested(problem: Problem) -> Way:
 
 
 @functools.cache
-def _compiled_flex(dtype: torch.dtype, head_dim: int, num_threads: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def compiled_flex(dtype: torch.dtype, head_dim: int, num_threads: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     torch.compiler.reset()  # Dynamo stops compiling a function anew after eight variants
     return torch.compile(create_block_mask, dynamic=True), torch.compile(flex_attention, dynamic=True)
 
@@ -54,7 +54,7 @@ def torch_flex(problem: Problem) -> Way:
     sequence = torch.repeat_interleave(torch.tensor(problem.lengths))
     total, _, _, head_dim = problem.qkv.shape
     q, k, v = problem.qkv.permute(1, 2, 0, 3).unsqueeze(1)
-    create_mask, flex = _compiled_flex(problem.qkv.dtype, head_dim, torch.get_num_threads())
+    create_mask, flex = compiled_flex(problem.qkv.dtype, head_dim, torch.get_num_threads())
 
     def make_mask():
         return create_mask(lambda b, h, query, key: sequence[query] == sequence[key], None, None, total, total, device="cpu")

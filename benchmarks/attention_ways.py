@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,6 +76,10 @@ class Way:
     """Either of these results -> (T, H, D) or (T, 3, H, D)."""
     preparation: str = ""
     """What was computed once per batch before, and how long that took."""
+    metadata: Call | None = None
+    """Computes anew, from the lengths alone, what every batch needs before; None where that is nothing."""
+    context: Callable[[], AbstractContextManager[object]] = nullcontext
+    """What a call must run in; entered before the clock starts."""
 
     def call(self, *, backward: bool) -> Call:
         """What is timed: the forward pass alone, or forward and backward."""
