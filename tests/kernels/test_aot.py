@@ -1,7 +1,7 @@
 """Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory: no GPU needed.
 
-A covering subset of what `python -m benchmarks.aot` compiles; on the installed Triton, and on the oldest supported one if it lies in
-.triton-3.6 (`make test` puts it there). In processes of their own, as one process has room for one Triton.
+Every tile that ships is compiled: on the installed Triton twice, and once on the oldest supported one if it lies in .triton-3.6 (`make
+test` puts it there). `python -m benchmarks.aot` compiles all combinations. In processes of their own, as one has room for one Triton.
 """
 
 import importlib.util
@@ -14,29 +14,40 @@ from typing import Any
 
 import pytest
 
+from lsm2_kernels.triton import tiles
+
 ROOT = Path(__file__).parents[2]
 OLDEST = ROOT / ".triton-3.6"
-SHARED_LIMIT = {"sm_80": 163 << 10, "sm_90": 227 << 10, "sm_100": 227 << 10, "gfx942": 64 << 10}  # bytes a program may use
-SUBSETS = {
-    "bfloat16": ["--dtype", "bfloat16", "--head-dim", "32", "64", "80", "128", "--group", "1"],
-    "other_dtypes": ["--dtype", "float16", "float32", "--head-dim", "64", "--group", "4"],
-}
-NUM_CASES = {"bfloat16": 4 * 4 + 2, "other_dtypes": 2 * 4 + 3}  # of a target: attention kernels, gathers, inversion of indices
+SHARED_LIMIT = {
+    "sm_80": 163 << 10,
+    "sm_86": 99 << 10,
+    "sm_90": 227 << 10,
+    "sm_100": 227 << 10,
+    "gfx942": 64 << 10,
+}  # bytes a program may use
+PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}  # in an iteration of the loop
+TIMES = {"installed": 2, "3.6": 1}  # that each tile is compiled
 
 
-@pytest.fixture(params=["installed", "3.6"])
-def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+@pytest.fixture(scope="module", params=TIMES)
+def reports(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    """What that Triton makes of the kernels."""
+    output = run(["-m", "benchmarks.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])], environment(request.param))
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def environment(version: str) -> dict[str, str]:
     """Environment of a process that imports this Triton, not interpreted."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    if request.param == "installed":
+    if version == "installed":
         if importlib.util.find_spec("triton") is None:
             pytest.skip("Triton is not installed: pip install triton")
         return environment
     if not (OLDEST / "triton").exists():
         pytest.skip(f"Triton 3.6 is not there: pip install --no-deps --target {OLDEST} triton==3.6.0")
     environment["PYTHONPATH"] = os.pathsep.join([str(OLDEST), environment.get("PYTHONPATH", "")])
-    version = run(["-c", "import triton; print(triton.__version__)"], environment)
-    assert version.startswith("3.6."), version
+    imported = run(["-c", "import triton; print(triton.__version__)"], environment)
+    assert imported.startswith("3.6."), imported
     return environment
 
 
@@ -46,25 +57,64 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("subset", SUBSETS)
-def test_compiled_kernels(environment, subset):
-    reports = [
-        json.loads(line) for line in run(["-m", "benchmarks.aot", "--json", "--jobs", "2", *SUBSETS[subset]], environment).splitlines()
-    ]
+def test_kernels_have_no_fault(reports):
     faults = {name: [report for report in reports if at_fault(report)] for name, at_fault in FAULTS.items()}
-    assert not any(faults.values()), json.dumps(faults, indent=1)
-    assert {report["target"] for report in reports} == set(SHARED_LIMIT)
-    assert len(reports) == NUM_CASES[subset] * len(SHARED_LIMIT)
+    assert not any(faults.values()), json.dumps({name: found for name, found in faults.items() if found}, indent=1)
+
+
+def test_every_tile_that_ships_is_compiled(reports):
+    shipped = {
+        (target, kernel, f"{tile.block_m}x{tile.block_n}", tile.num_warps, tile.num_stages)
+        for (target, _), kernels in tiles.TILES.items()
+        for kernel, by_size in kernels.items()
+        for tile in by_size.values()
+    }
+    assert shipped == {key_of(report) for report in reports if has_product(report)}
+    assert {(report["target"], report["kernel"]) for report in reports if not has_product(report)} == {
+        (target, kernel) for target in SHARED_LIMIT for kernel in ("delta", "gather", "invert", "locate")
+    }
+
+
+def test_tiles_for_short_sequences_give_the_same_bits(reports):
+    by_case = {tuple(report[name] for name in ("target", "dtype", "head_dim", "kernel")): report for report in reports}
+    pairs = [
+        (by_case[*case, kernel.removesuffix("_short")], short) for (*case, kernel), short in by_case.items() if kernel.endswith("_short")
+    ]
+    assert pairs
+    assert [order_of_sums(short) for _, short in pairs] == [order_of_sums(usual) for usual, _ in pairs]
+    assert all(report["rows_stay_in_one_warp"] for pair in pairs for report in pair)
+
+
+def key_of(report: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(report[name] for name in ("target", "kernel", "tile", "num_warps", "num_stages"))
+
+
+def order_of_sums(report: dict[str, Any]) -> tuple[Any, ...]:
+    _, keys_at_a_time = report["tile"].split("x")
+    return report["lanes_per_row"], report["warps_per_row"], keys_at_a_time
 
 
 def has_product(report: dict[str, Any]) -> bool:
-    return report["kernel"] in ("forward", "dkdv", "dq")
+    return report["kernel"].removesuffix("_short") in PRODUCTS
+
+
+def in_16_bits(report: dict[str, Any]) -> bool:
+    return has_product(report) and report["dtype"] != "float32"
+
+
+def scores_per_lane(report: dict[str, Any]) -> float:
+    block_m, block_n = map(int, report["tile"].split("x"))
+    return block_m * block_n / report["num_warps"] / (64 if report["target"] == "gfx942" else 32)
 
 
 FAULTS = {
     "spills": lambda report: report["spill_bytes"] > 0,
     "a product not seen": lambda report: report["has_dot"] != has_product(report),
-    "a product without matrix instructions": lambda report: has_product(report) and report["matrix_instructions"] == 0,
+    "a product without matrix instructions": lambda report: in_16_bits(report) and report["matrix_instructions"] == 0,
+    "matrix instructions that wait for one another": lambda report: (
+        in_16_bits(report) and report["wgmma_groups"] > PRODUCTS[report["kernel"].removesuffix("_short")]
+    ),
+    "the loop not seen": lambda report: has_product(report) and report["exp2_instructions"] < scores_per_lane(report),
     "more shared memory than there is": lambda report: report["shared_bytes"] > SHARED_LIMIT[report["target"]],
     "no program fits": lambda report: report["programs_per_sm"] < 1,
 }
