@@ -10,6 +10,7 @@ import torch
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
 SHORT_MEAN_LENGTH = 300  # under it tiles of half the queries compute fewer rows that are not there than they cost
+SMALLEST_WHOLE_SEQUENCE = 128  # with tiles of fewer keys dkdv leaves dq to its own kernel: the second loop would take registers for little
 OPTIONS: dict[str, Any] = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -26,20 +27,28 @@ class Tile(NamedTuple):
 
 # By kernel, then by the largest padded head dim that a tile serves. Chosen by offline compilation (python -m benchmarks.aot), not yet by
 # timing: within shared memory, without spills, and on sm_90 without wgmma that wait for one another.
-FLOAT32_ON_NVIDIA = {  # three tf32 products keep float32's accuracy on matrix units; past 128 their split operands overflow the registers
-    "forward": {64: Tile(64, 32, 8, 2, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
-    "dkdv": {64: Tile(16, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
-    "dq": {64: Tile(32, 32, 8, 2, "tf32x3"), 128: Tile(16, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
-}
+# Three tf32 products keep float32's accuracy on matrix units; past head dim 128 their split operands overflow the registers.
 TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture and bytes of an element
-    ("sm_80", 4): FLOAT32_ON_NVIDIA,
-    ("sm_86", 4): {
-        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(64, 16, 8, 2, "tf32x3"), 256: Tile(16, 16, 8, 1)},
-        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 1)},
-        "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+    ("sm_80", 4): {
+        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
     },
-    ("sm_90", 4): FLOAT32_ON_NVIDIA,
-    ("sm_100", 4): FLOAT32_ON_NVIDIA,
+    ("sm_86", 4): {
+        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 1)},
+        "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+    },
+    ("sm_90", 4): {
+        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+        "dkdv": {64: Tile(16, 64, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "dq": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+    },
+    ("sm_100", 4): {
+        "forward": {64: Tile(64, 32, 8, 1, "tf32x3"), 128: Tile(32, 16, 4, 2, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "dq": {64: Tile(32, 32, 4, 2, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
+    },
     ("gfx942", 4): {
         "forward": {64: Tile(64, 32, 4, 2), 128: Tile(64, 32, 4, 1), 256: Tile(32, 16, 4, 1)},
         "dkdv": {64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1), 256: Tile(16, 16, 4, 1)},
@@ -47,12 +56,12 @@ TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture 
     },
     ("sm_80", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
-        "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 1), 256: Tile(32, 32, 8, 2)},
+        "dkdv": {64: Tile(32, 64, 4, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 2)},
         "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 32, 8, 2), 256: Tile(32, 32, 8, 2)},
     },
     ("sm_86", 2): {
         "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 64, 8, 1)},
-        "dkdv": {64: Tile(32, 128, 8, 2), 128: Tile(64, 64, 8, 1), 256: Tile(32, 32, 8, 1)},
+        "dkdv": {64: Tile(32, 128, 8, 2), 128: Tile(64, 64, 8, 2), 256: Tile(32, 32, 8, 1)},
         "dq": {64: Tile(128, 32, 4, 2), 128: Tile(128, 32, 8, 2), 256: Tile(64, 32, 8, 1)},
     },
     ("sm_90", 2): {
@@ -65,7 +74,7 @@ TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture 
     ("sm_100", 2): {
         "forward": {64: Tile(128, 64, 4, 3), 128: Tile(128, 64, 8, 3), 256: Tile(64, 64, 8, 2)},
         "dkdv": {64: Tile(64, 128, 8, 2), 128: Tile(32, 128, 8, 2), 256: Tile(32, 32, 8, 2)},
-        "dq": {64: Tile(128, 64, 8, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
+        "dq": {64: Tile(64, 64, 4, 2), 128: Tile(128, 64, 8, 2), 256: Tile(64, 32, 8, 2)},
     },
     ("gfx942", 2): {
         "forward": {64: Tile(128, 64, 4, 2), 128: Tile(128, 64, 4, 2), 256: Tile(64, 32, 4, 2)},
@@ -103,7 +112,9 @@ def attention_settings(
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
     if kernel != "delta":
         constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": tile.precision}
-    keys_of_one_tile = tile_for("dkdv", head_dim, dtype, architecture).block_n if dtype.itemsize == 2 else 0
+    keys_of_one_tile = tile_for("dkdv", head_dim, dtype, architecture).block_n
+    if dtype.itemsize > 2 or keys_of_one_tile < SMALLEST_WHOLE_SEQUENCE:
+        keys_of_one_tile = 0
     if kernel == "dkdv":
         constants["DQ_OF_ONE_TILE"] = keys_of_one_tile > 0
     if kernel == "dq":

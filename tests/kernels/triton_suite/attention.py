@@ -63,6 +63,15 @@ def test_accuracy_of_head_dims(device, head_dim):
     assert_attention_accurate(inputs, attend(inputs))
 
 
+@pytest.mark.parametrize("architecture", [name for name in tiles.ARCHITECTURES if name != "sm_90"])
+def test_tiles_and_flags_of_other_architectures(device, architecture, monkeypatch):
+    if device.type == "cuda":
+        pytest.skip("a GPU has its own")
+    monkeypatch.setattr(launch, "_architecture", lambda device: architecture)
+    inputs = make_qkv([0, 1, 65, 130], num_heads=1, dtype=torch.bfloat16, device=device, tail=3)
+    assert_attention_accurate(inputs, attend(inputs))
+
+
 def test_tail_longer_than_a_tile(device):
     inputs = make_qkv([3, 70], device=device, tail=300, head_dim=16)
     assert_attention_accurate(inputs, attend(inputs))
