@@ -49,6 +49,28 @@ class PackedBatch:
         """This batch in page-locked memory, from which copies to a GPU can overlap with work there."""
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def longest_first(self) -> PackedBatch:
+        """The same days, those with the most visible tokens first, equals in their order: a GPU then starts its longest work first."""
+        visible, queries = self.cu_visible.diff().tolist(), self.cu_query.diff().tolist()
+        order = sorted(range(self.num_days), key=lambda day: -visible[day])
+        if order == list(range(self.num_days)):
+            return self
+
+        def reordered(tensor: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+            days = tensor.split(lengths)
+            return torch.cat([days[day] for day in order])
+
+        return PackedBatch(
+            visible_patches=reordered(self.visible_patches, visible),
+            visible_ids=reordered(self.visible_ids, visible),
+            cu_visible=_offsets(np.array([visible[day] for day in order])),
+            query_ids=reordered(self.query_ids, queries),
+            cu_query=_offsets(np.array([queries[day] for day in order])),
+            target_values=reordered(self.target_values, queries),
+            target_observed=reordered(self.target_observed, queries),
+            day_ids=tuple(self.day_ids[day] for day in order),
+        )
+
     def _map(self, function) -> PackedBatch:
         tensors = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "day_ids"}
         return dataclasses.replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
@@ -96,13 +118,22 @@ def collate(
     return PackedBatch(
         visible_patches=torch.from_numpy(visible_patches),
         visible_ids=torch.from_numpy(visible_at % config.num_tokens),
-        cu_visible=_offsets(visible),
+        cu_visible=_offsets(visible.sum(1)),
         query_ids=torch.from_numpy(query_at % config.num_tokens),
-        cu_query=_offsets(queries),
+        cu_query=_offsets(queries.sum(1)),
         target_values=torch.from_numpy(target_values),
         target_observed=torch.from_numpy(target_observed),
         day_ids=day_names,
     )
+
+
+def count_tokens(
+    observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_ids: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Visible and query tokens, (B,) each, that `collate` will find with drawn masks in days whose tokens `observed` (B, N) bool are."""
+    visible, queries = _draw_masks(observed, config, seed, epochs, day_ids)
+    num_visible = visible.sum(1)
+    return num_visible, config.num_tokens - num_visible if config.decoder == "full" else queries.sum(1)
 
 
 def _draw_masks(
@@ -118,9 +149,9 @@ def _draw_masks(
     return visible, hidden
 
 
-def _offsets(tokens: np.ndarray) -> torch.Tensor:
-    offsets = np.zeros(len(tokens) + 1, dtype=np.int32)
-    np.cumsum(tokens.sum(1), out=offsets[1:])
+def _offsets(lengths: np.ndarray) -> torch.Tensor:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
     return torch.from_numpy(offsets)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
@@ -15,15 +15,61 @@ Item = TypeVar("Item")
 
 def step_days(num_days: int, batch_days: int, step: int, seed: int) -> list[tuple[int, int]]:
     """The (epoch, index) of the days of one step: places [step * batch_days, (step + 1) * batch_days) of endless shuffled epochs."""
+    return _days_at(range(step * batch_days, (step + 1) * batch_days), num_days, seed)
+
+
+class TokenBudget:
+    """Steps of consecutive places of the same endless shuffled epochs, each step as long as its days' tokens stay within a budget.
+
+    A day counts `day_tokens` (days,), at least 1; one that exceeds the budget is a step of its own. Where a step begins follows from the
+    steps before it: they are worked out once per process, in less than a second for a million days.
+    """
+
+    def __init__(self, day_tokens: np.ndarray, budget: int, seed: int) -> None:
+        if not len(day_tokens):
+            raise ValueError("num_days is 0; training needs at least one day")
+        self.seed, self.budget = seed, budget
+        self._day_tokens = np.maximum(day_tokens, 1)
+        self._starts: list[int] = []
+        self._epochs, self._room = 0, 0
+
+    def days(self, step: int) -> list[tuple[int, int]]:
+        """The (epoch, index) of the days of one step."""
+        # A step ends where the next begins.
+        while len(self._starts) < step + 2:
+            self._take_epoch()
+        return _days_at(range(self._starts[step], self._starts[step + 1]), len(self._day_tokens), self.seed)
+
+    def _take_epoch(self) -> None:
+        num_days = len(self._day_tokens)
+        tokens = self._day_tokens[_epoch_order(num_days, self._epochs, self.seed)].tolist()
+        for place, needed in enumerate(tokens, start=self._epochs * num_days):
+            if needed > self._room:
+                self._starts.append(place)
+                self._room = self.budget
+            self._room -= needed
+        self._epochs += 1
+
+
+def balance(items: Sequence[tuple[int, Item]], num_parts: int) -> list[list[tuple[int, Item]]]:
+    """Divide (work, item) pairs into parts of about equal work: the largest first, each to the part with the least so far.
+
+    Equals go by position, the first part first; with fewer items than parts some parts stay empty. The largest part has at most 4/3 of the
+    work that the best division would give it (Graham 1969).
+    """
+    parts: list[list[tuple[int, Item]]] = [[] for _ in range(num_parts)]
+    work = [0] * num_parts
+    for item in sorted(items, key=lambda item: -item[0]):
+        least = min(range(num_parts), key=lambda part: (work[part], len(parts[part])))
+        parts[least].append(item)
+        work[least] += item[0]
+    return parts
+
+
+def _days_at(places: Iterable[int], num_days: int, seed: int) -> list[tuple[int, int]]:
     if num_days < 1:
         raise ValueError("num_days is 0; training needs at least one day")
-    places = range(step * batch_days, (step + 1) * batch_days)
     return [(place // num_days, int(_epoch_order(num_days, place // num_days, seed)[place % num_days])) for place in places]
-
-
-def rank_share(items: Sequence[Item], rank: int, world_size: int) -> list[Item]:
-    """The items of one rank: every `world_size`-th from `rank` on; over all ranks each item occurs exactly once."""
-    return list(items[rank::world_size])
 
 
 @lru_cache(maxsize=4)

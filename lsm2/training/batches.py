@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,10 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.batch import PackedBatch, collate
 from lsm2.data.normalize import Normalization
-from lsm2.data.sampler import rank_share, step_days
+from lsm2.data.sampler import TokenBudget, balance, step_days
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.training.ranks import Ranks
+from lsm2.training.workload import Workload
+
+Place = tuple[int, int]
+"""Epoch, and index among the training days."""
 
 
 class StepBatches(Dataset):
@@ -27,28 +32,46 @@ class StepBatches(Dataset):
         self.store, self.indices, self.normalization, self.model, self.train = store, list(indices), normalization, model, train
         self.rank, self.world_size = ranks.rank, ranks.world_size
         self.day_ids = store.days["day_id"].to_pylist()
+        self._workload = self._budget = None
+        if train.tokens_per_batch or ranks.world_size * train.micro_batches > 1:
+            self._workload = Workload(store, self.indices, model)
+        if train.tokens_per_batch and self._workload:
+            self._budget = TokenBudget(self._workload.most_tokens(), train.tokens_per_batch, train.seed)
 
     def days(self, step: int) -> list[str]:
         """Day ids of a step over all ranks."""
         return [self.day_ids[self.indices[place]] for _, place in self._places(step)]
 
     def __getitem__(self, step: int) -> list[PackedBatch] | InputError:
-        share = rank_share(self._places(step), self.rank, self.world_size)
-        parts = [share[part :: self.train.micro_batches] for part in range(self.train.micro_batches)]
         try:
-            return [self._batch(part) for part in parts if part]
+            return [self._batch(part) for part in self._micro_batches(step)]
         except InputError as error:
             # Raised in a worker it would reach the user wrapped in that worker's traceback.
             return error
 
-    def _places(self, step: int) -> list[tuple[int, int]]:
+    def _places(self, step: int) -> list[Place]:
+        if self._budget is not None:
+            return self._budget.days(step)
+        assert self.train.batch_days is not None
         return step_days(len(self.indices), self.train.batch_days, step, self.train.seed)
 
-    def _batch(self, places: Sequence[tuple[int, int]]) -> PackedBatch:
+    def _micro_batches(self, step: int) -> list[list[Place]]:
+        """This rank's days of a step, part by part, with about equal work for all; every rank works out all shares for itself."""
+        places = self._places(step)
+        if self._workload is None:
+            return [places]
+        epochs, days = [epoch for epoch, _ in places], [day for _, day in places]
+        work = self._workload.of(days, self.train.seed, epochs, [self.day_ids[self.indices[day]] for day in days])
+        share = balance(list(zip(work, places, strict=True)), self.world_size)[self.rank]
+        parts = balance(share, self.train.micro_batches)
+        return [[place for _, place in part] for part in parts if part]
+
+    def _batch(self, places: Sequence[Place]) -> PackedBatch:
         days = [self.indices[place] for _, place in places]
         values = np.stack([self.normalization.apply(self.store.values(day)) for day in days])
         epochs = [epoch for epoch, _ in places]
-        return collate(torch.from_numpy(values), self.model, self.train.seed, epochs, [self.day_ids[day] for day in days])
+        batch = collate(torch.from_numpy(values), self.model, self.train.seed, epochs, [self.day_ids[day] for day in days])
+        return batch.longest_first()
 
 
 def load_steps(batches: StepBatches, first: int, last: int, device: torch.device) -> Iterator[list[PackedBatch]]:
@@ -67,6 +90,24 @@ def load_steps(batches: StepBatches, first: int, last: int, device: torch.device
         if isinstance(item, InputError):
             raise item
         yield item
+
+
+class Waited:
+    """Passes on what an iterator gives, and adds up how long it let its user wait."""
+
+    def __init__(self, items: Iterator[list[PackedBatch]]) -> None:
+        self._items = items
+        self.seconds = 0.0
+
+    def __iter__(self) -> Waited:
+        return self
+
+    def __next__(self) -> list[PackedBatch]:
+        began = time.perf_counter()
+        try:
+            return next(self._items)
+        finally:
+            self.seconds += time.perf_counter() - began
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

@@ -18,7 +18,7 @@ from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.model.files import save_model
 from lsm2.model.mae import LSM2
-from lsm2.training.batches import StepBatches, load_steps
+from lsm2.training.batches import StepBatches, Waited, load_steps
 from lsm2.training.checkpoint import load_newest, save_checkpoint
 from lsm2.training.metrics import Metrics
 from lsm2.training.optim import learning_rate
@@ -76,13 +76,16 @@ def _train(
     batches = StepBatches(store, indices, normalization, model_config, config, ranks)
     lag = GPU_LAG if ranks.device.type == "cuda" else 0
 
-    with Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, config.batch_days, state["seconds"]) as metrics:
+    loader = Waited(load_steps(batches, first, last, ranks.device))
+
+    with Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, state["seconds"]) as metrics:
 
         def report(step: int, result: torch.Tensor) -> bool:
             numbers = read(result)
-            metrics.record(step + 1, numbers, learning_rate(step, config))
+            days = batches.days(step)
+            metrics.record(step + 1, numbers, learning_rate(step, config), len(days), loader.seconds)
             if not numbers.finite:
-                _refuse_or_tell(step + 1, batches.days(step), config, metrics)
+                _refuse_or_tell(step + 1, days, config, metrics)
             return numbers.stop
 
         def save(steps_done: int) -> None:
@@ -94,7 +97,7 @@ def _train(
 
         with stop_signals() as asked_to_stop:
             unread: deque[tuple[int, torch.Tensor]] = deque()
-            for step, micro_batches in enumerate(load_steps(batches, first, last, ranks.device), start=first):
+            for step, micro_batches in enumerate(loader, start=first):
                 unread.append((step, trainer.step(step, micro_batches, asked_to_stop.is_set())))
                 stopping = len(unread) > lag and report(*unread.popleft())
                 if stopping or (step + 1) % config.checkpoint_every == 0 or step + 1 == last:

@@ -15,13 +15,16 @@ from lsm2.data.durable import write_whole
 from lsm2.training.step import StepResult
 
 LINE_EVERY_SECONDS = 15
+SHOWN_WAIT = 0.02
+"""Part of the time spent waiting for the loader from which on it is shown: more workers would help."""
 
 
 class Metrics:
     """Writes one line per step and shows where training stands; a process that does not write (`path` None) does neither."""
 
-    def __init__(self, path: Path | None, first_step: int, steps: int, days_per_step: int, seconds: float) -> None:
-        self.path, self.first_step, self.steps, self.days_per_step = path, first_step, steps, days_per_step
+    def __init__(self, path: Path | None, first_step: int, steps: int, seconds: float) -> None:
+        self.path, self.first_step, self.steps = path, first_step, steps
+        self._days, self._waited = 0, 0.0
         self._started = self._last = time.perf_counter()
         self._seconds_before = seconds
         self._smooth_loss: float | None = None
@@ -49,8 +52,8 @@ class Metrics:
         """Seconds of training, those before a resume included."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def record(self, step: int, result: StepResult, learning_rate: float) -> None:
-        """Write the line of a finished step, counted from 1, and show it."""
+    def record(self, step: int, result: StepResult, learning_rate: float, num_days: int, waited: float) -> None:
+        """Write the line of a finished step, counted from 1, and show it; `waited`: seconds spent waiting for the loader so far."""
         if self.path is None:
             return
         now = time.perf_counter()
@@ -63,10 +66,12 @@ class Metrics:
             "skipped": not result.finite,
             "num_target": result.num_target,
             "num_visible": result.num_visible,
-            "days_per_second": round(self.days_per_step / elapsed, 3),
+            "days_per_second": round(num_days / elapsed, 3),
             "visible_tokens_per_second": round(result.num_visible / elapsed, 1),
+            "loader_wait": round(min(1.0, (waited - self._waited) / elapsed), 4),
             "seconds": round(self.seconds, 3),
         }
+        self._days, self._waited = self._days + num_days, waited
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self._show(step, result)
@@ -82,7 +87,9 @@ class Metrics:
         rate = (step - self.first_step) / elapsed
         loss = "-" if self._smooth_loss is None else f"{self._smooth_loss:.4f}"
         tokens = result.num_visible * rate
-        now = f"loss {loss}  {rate * self.days_per_step:.1f} days/s  {tokens:,.0f} visible tokens/s"
+        now = f"loss {loss}  {self._days / elapsed:.1f} days/s  {tokens:,.0f} visible tokens/s"
+        if self._waited > SHOWN_WAIT * elapsed:
+            now += f"  {self._waited / elapsed:.0%} waiting for the loader"
         self._bar.update(self._task, completed=step, now=now)
         if self._bar.disable and (elapsed >= self._line_due or step == self.steps):
             self._line_due = elapsed + LINE_EVERY_SECONDS

@@ -15,8 +15,17 @@ from lsm2.errors import InputError
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
-MAY_CHANGE = {"train.checkpoint_every", "train.keep_checkpoints", "train.num_workers", "train.non_finite", "train.device", "store.path"}
-"""Settings that do not change what is computed, but for the rounding of another device."""
+MAY_CHANGE = {
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.num_workers",
+    "train.non_finite",
+    "train.device",
+    "train.activation_checkpointing",
+    "train.compile",
+    "store.path",
+}
+"""Settings that do not change what is computed, but for the rounding of another device or of compiled code."""
 
 
 def run_settings(model: LSM2Config, train: TrainConfig, store: DayStore) -> dict[str, Any]:

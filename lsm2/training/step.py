@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 from lsm2.config import TrainConfig
 from lsm2.data.batch import PackedBatch
+from lsm2.model.block import recompute_blocks
 from lsm2.model.mae import LSM2
+from lsm2.training.compiled import compile_loss, loss_of
 from lsm2.training.optim import average_decay, learning_rate, make_optimizer
 from lsm2.training.ranks import Ranks
 
@@ -38,6 +41,8 @@ class Trainer:
     def __init__(self, model: LSM2, config: TrainConfig, ranks: Ranks) -> None:
         self.model, self.config, self.ranks = model.to(ranks.device).train(), config, ranks
         self.optimizer = make_optimizer(model, config)
+        self.loss_of = compile_loss(model) if config.compile else partial(loss_of, model)
+        recompute_blocks(model, config.activation_checkpointing)
         self.average = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         weights = list(model.parameters())
         # One buffer for all gradients and, behind them, the step's totals: one sum over ranks, one norm, one scaling.
@@ -50,14 +55,17 @@ class Trainer:
         """Train on one step's micro-batches; returns (6,) float32 on the device, for `read`. Waits for no device."""
         self._sums.zero_()
         self._totals[3] += stop
-        for batch in micro_batches:
-            batch = batch.to(self.ranks.device, non_blocking=True)
-            with torch.autocast(self.ranks.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-                output = self.model(batch)
-            output.loss_sum.backward()
-            self._totals[0] += output.loss_sum.detach()
-            self._totals[1] += output.num_target
-            self._totals[2] += len(batch.visible_ids)
+        device = self.ranks.device
+        # Autocast keeps its bfloat16 copies of the weights until the outermost context ends: one cast per weight and step.
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            for batch in micro_batches:
+                batch = batch.to(device, non_blocking=True)
+                loss_sum, num_target = self.loss_of(batch)
+                with torch.autocast(device.type, enabled=False):
+                    loss_sum.backward()
+                self._totals[0] += loss_sum.detach()
+                self._totals[1] += num_target
+                self._totals[2] += len(batch.visible_ids)
         self.ranks.sum(self._sums)
 
         loss_sum, num_target, num_visible, stops = self._totals.unbind()

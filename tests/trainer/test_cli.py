@@ -106,12 +106,24 @@ def test_unknown_preset_names_the_presets(cohort, tmp_path, capsys):
         (("--patch-minutes", "7"), "patch_minutes is 7"),
         (("--random-ratio", "1.5"), "random_ratio is 1.5"),
         (("--encoder-heads", "5"), "encoder_heads is 5"),
+        (("--batch-days", "4", "--tokens-per-batch", "9000"), "batch_days is 4 and tokens_per_batch is 9000"),
+        (("--tokens-per-batch", "0"), "tokens_per_batch is 0"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
 def test_settings_that_cannot_be_are_named(cohort, tmp_path, capsys, option, named):
     assert named in one_line_of_blame(capsys, "pretrain", "tiny", "--data", cohort, "--out", tmp_path / "run", *option)
     assert not (tmp_path / "run").exists()
+
+
+def test_flags_for_memory_and_speed_reach_the_run(cohort, tmp_path):
+    run = tmp_path / "run"
+    without_days = [word for word in TINY if word not in ("--batch-days", "4")]
+    flags = ["--tokens-per-batch", "300", "--micro-batches", "2", "--activation-checkpointing", "--steps", "1"]
+    assert main(["pretrain", "tiny", "--data", str(cohort), "--out", str(run), *without_days, *flags]) == 0
+    train = json.loads((run / "config.json").read_text())["train"]
+    assert train["tokens_per_batch"] == 300 and train["batch_days"] is None and train["micro_batches"] == 2
+    assert train["activation_checkpointing"] is True and train["compile"] is False
 
 
 def test_a_folder_that_is_no_store_or_no_run_is_named(cohort, tmp_path, capsys):

@@ -10,6 +10,7 @@ import torch
 
 from lsm2.config import LSM2Config, MaskingConfig
 from lsm2.data import PackedBatch, collate
+from lsm2.data.batch import count_tokens
 from lsm2.data.masking import day_rng, draw_artificial, token_observed
 from lsm2.data.tokens import patchify, unpatchify
 from lsm2.errors import InputError
@@ -220,3 +221,51 @@ def test_collate_is_fast_enough_for_a_loader_worker():
         times.append((time.perf_counter() - start) / 8)
     # 0.8 ms per full day on one core of a small machine; the best of a few runs, so that a busy machine does not decide.
     assert min(times) < 3e-3
+
+
+def uneven_days() -> tuple[torch.Tensor, list[str]]:
+    """6 days, the observed part growing and shrinking, one with nothing."""
+    values = torch.randn(6, CONFIG.num_signals, CONFIG.window_minutes, generator=torch.Generator().manual_seed(5))
+    for day, observed in enumerate((0.3, 1.0, 0.0, 0.6, 0.6, 0.9)):
+        values[day, :, int(observed * CONFIG.window_minutes) :] = torch.nan
+    return values, list("abcdef")
+
+
+@pytest.mark.parametrize("decoder", ["cross", "joint", "full"])
+def test_longest_first_moves_whole_days(decoder: str) -> None:
+    config = dataclasses.replace(CONFIG, decoder=decoder)
+    values, ids = uneven_days()
+    batch = collate(values, config, day_ids=ids)
+    assert batch.day_ids == tuple(ids)
+    ordered = batch.longest_first()
+    lengths = ordered.cu_visible.diff().tolist()
+    assert lengths == sorted(batch.cu_visible.diff().tolist(), reverse=True) and len(set(lengths)) > 3
+    places = [ids.index(day) for day in ordered.day_ids]
+    assert places != list(range(6)) and sorted(places) == list(range(6))
+    assert_same_bits(ordered, collate(values[places], config, day_ids=ordered.day_ids))
+    assert ordered.longest_first() is ordered
+
+
+def test_longest_first_keeps_equal_days_in_their_order() -> None:
+    values, _ = uneven_days()
+    hidden = torch.zeros(4, CONFIG.num_tokens, dtype=torch.bool)
+    batch = collate(values[[0, 1, 1, 0]], CONFIG, day_ids=["small", "one", "two", "less"], artificial=hidden).longest_first()
+    assert batch.day_ids == ("one", "two", "small", "less")
+    nothing = collate(values[:0], CONFIG, day_ids=[])
+    assert nothing.longest_first().num_days == 0
+
+
+@pytest.mark.parametrize(
+    ("decoder", "limits"),
+    [("cross", (None, None)), ("cross", (7, 5)), ("joint", (None, 5)), ("joint", (7, None)), ("full", (None, None)), ("full", (7, None))],
+)
+def test_counts_are_those_of_the_batch(decoder: str, limits: tuple[int | None, int | None]) -> None:
+    masking = dataclasses.replace(CONFIG.masking, max_visible=limits[0], max_queries=limits[1])
+    config = dataclasses.replace(CONFIG, decoder=decoder, masking=masking)
+    values, ids = uneven_days()
+    observed = token_observed(~torch.isnan(values), config.patch_minutes, config.masking.token_min_observed).numpy()
+    for epoch in range(5):
+        epochs = [epoch] * 5 + [epoch + 1]
+        batch = collate(values, config, 3, epochs, ids)
+        visible, queries = count_tokens(observed, config, 3, epochs, ids)
+        assert visible.tolist() == batch.cu_visible.diff().tolist() and queries.tolist() == batch.cu_query.diff().tolist()

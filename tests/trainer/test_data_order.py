@@ -1,12 +1,14 @@
-"""Order of days, share of a rank, people held out: pure functions, nobody lost and nobody twice."""
+"""Order of days, steps by token budget, shares of ranks, people held out: pure functions, nobody lost and nobody twice."""
 
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from lsm2.data.sampler import rank_share, step_days
+from lsm2.data.sampler import TokenBudget, balance, step_days
 from lsm2.data.split import heldout_subjects
 from lsm2.errors import InputError
 
@@ -38,12 +40,67 @@ def test_no_days_is_an_error():
         step_days(0, 4, 0, seed=0)
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_ranks_share_a_step_without_loss(world_size):
-    items = step_days(20, 6, 0, seed=0)
-    shares = [rank_share(items, rank, world_size) for rank in range(world_size)]
-    assert Counter(item for share in shares for item in share) == Counter(items)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+UNEVEN = np.random.default_rng(0).integers(0, 2000, 57)
+
+
+@pytest.mark.parametrize("budget", [1, 1999, 5000, 10**6])
+def test_budgeted_steps_follow_the_order_of_the_epochs(budget):
+    steps = TokenBudget(UNEVEN, budget, seed=3)
+    items = [item for step in range(4 * 57) for item in steps.days(step)][: 3 * 57]
+    assert items == step_days(57, 3 * 57, 0, seed=3)
+
+
+@pytest.mark.parametrize("budget", [700, 1999, 5000])
+def test_a_step_is_as_long_as_the_budget_lets_it(budget):
+    steps = TokenBudget(UNEVEN, budget, seed=0)
+    tokens = [[max(1, UNEVEN[index]) for _, index in steps.days(step)] for step in range(300)]
+    assert any(sum(some) > budget for some in tokens) == (budget < UNEVEN.max())
+    for some, after in pairwise(tokens):
+        assert len(some) >= 1
+        assert sum(some) <= budget or len(some) == 1
+        assert sum(some) + after[0] > budget
+
+
+def test_a_budgeted_step_does_not_depend_on_the_steps_asked_before():
+    forwards, backwards, late = (TokenBudget(UNEVEN, 5000, seed=1) for _ in range(3))
+    steps = {step: forwards.days(step) for step in range(200)}
+    assert steps == {step: backwards.days(step) for step in reversed(range(200))}
+    assert late.days(150) == steps[150] != TokenBudget(UNEVEN, 5000, seed=2).days(150)
+
+
+def test_days_without_tokens_end_a_step_too():
+    steps = TokenBudget(np.zeros(10, int), 4, seed=0)
+    assert [len(steps.days(step)) for step in range(6)] == [4] * 6
+
+
+def test_a_budget_over_no_days_is_an_error():
+    with pytest.raises(ValueError, match="num_days"):
+        TokenBudget(np.zeros(0, int), 4, seed=0)
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_items", [0, 1, 6, 40])
+def test_parts_share_all_items_without_loss(num_parts, num_items):
+    items = [(int(work), place) for place, work in enumerate(np.random.default_rng(num_items).integers(1, 1000, num_items))]
+    parts = balance(items, num_parts)
+    assert Counter(item for part in parts for item in part) == Counter(items)
+    assert len(parts) == num_parts and sum(map(bool, parts)) == min(num_parts, num_items)
+
+
+def test_parts_have_about_equal_work():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        items = [(int(work), place) for place, work in enumerate(rng.integers(1, 1000, 32))]
+        loads = [sum(work for work, _ in part) for part in balance(items, 4)]
+        strided = [sum(work for work, _ in items[part::4]) for part in range(4)]
+        assert max(loads) <= 1.05 * np.mean(loads) and max(loads) <= max(strided)
+    # A best division exists here: 5+4, 5+4, 3+3+3; the largest first gives 4/3 - 1/9 of it at most.
+    assert max(sum(work for work, _ in part) for part in balance([(work, 0) for work in (5, 5, 4, 4, 3, 3, 3)], 3)) == 11
+
+
+def test_equal_items_are_dealt_out_by_position():
+    assert balance([(1, place) for place in "abcde"], 2) == [[(1, "a"), (1, "c"), (1, "e")], [(1, "b"), (1, "d")]]
+    assert balance([(0, place) for place in "abc"], 2) == [[(0, "a"), (0, "c")], [(0, "b")]]
 
 
 @pytest.mark.parametrize(

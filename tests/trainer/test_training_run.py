@@ -22,7 +22,7 @@ from lsm2.errors import InputError
 from lsm2.training import pretrain
 
 CLONE = Path(__file__).parents[2]
-CLOCK = {"days_per_second", "visible_tokens_per_second", "seconds"}
+CLOCK = {"days_per_second", "visible_tokens_per_second", "loader_wait", "seconds"}
 Pretrain = Callable[..., Path]
 
 
@@ -80,6 +80,7 @@ def test_run_folder(whole_run: Path, small_store: DayStore, small_model_config: 
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert all(line["loss"] > 0 and line["grad_norm"] > 0 and line["learning_rate"] > 0 and not line["skipped"] for line in lines)
     assert all(line["days_per_second"] > 0 and line["visible_tokens_per_second"] > 0 and line["seconds"] > 0 for line in lines)
+    assert all(0 <= line["loader_wait"] <= 1 for line in lines) and any(line["loader_wait"] > 0 for line in lines)
 
 
 def test_model_is_the_average_and_knows_the_training_days(whole_run: Path, small_store: DayStore) -> None:
@@ -115,6 +116,28 @@ def test_workers_and_saving_more_often_change_nothing(small_pretrain: Pretrain, 
     small_pretrain(tmp_path / "run", num_workers=1, checkpoint_every=1, stop_after=2)
     small_pretrain(tmp_path / "run", num_workers=2, checkpoint_every=8, resume=True)
     assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_a_token_budget_resumes_bit_exactly_with_any_loader(small_pretrain: Pretrain, tmp_path: Path) -> None:
+    settings = {"batch_days": None, "tokens_per_batch": 120, "micro_batches": 2, "steps": 12}
+    whole = small_pretrain(tmp_path / "whole", **settings)
+    run = small_pretrain(tmp_path / "run", stop_after=5, num_workers=1, **settings)
+    small_pretrain(run, resume=True, stop_after=8, num_workers=2, **settings)
+    small_pretrain(run, resume=True, **settings)
+    assert_same_run(run, whole, 12)
+    config = json.loads((run / "config.json").read_text())["train"]
+    assert config["tokens_per_batch"] == 120 and config["batch_days"] is None
+    with pytest.raises(InputError, match=r"train\.(batch_days|tokens_per_batch) = "):
+        small_pretrain(run, resume=True, **settings | {"tokens_per_batch": 121})
+    # 36 tokens a day, about two thirds of them observed: the number of days is that of the budget, and not the same in every step.
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["num_visible"] + line["num_target"] / 10 <= 120 for line in lines)
+
+
+def test_recomputing_activations_is_the_same_run_bit_for_bit(small_pretrain: Pretrain, whole_run: Path, tmp_path: Path) -> None:
+    small_pretrain(tmp_path / "run", stop_after=3, activation_checkpointing=True)
+    small_pretrain(tmp_path / "run", resume=True, stop_after=5)
+    assert_same_run(small_pretrain(tmp_path / "run", resume=True, activation_checkpointing=True), whole_run)
 
 
 def test_resume_of_a_finished_run_changes_nothing(small_pretrain: Pretrain, whole_run: Path) -> None:
@@ -245,15 +268,26 @@ def test_killed_and_terminated_runs_continue_bit_exactly(small_pretrain: Pretrai
     assert_same_run(run, whole, until)
 
 
-def test_two_ranks_take_the_step_of_one(small_pretrain: Pretrain, tmp_path: Path) -> None:
-    settings = {"steps": 1, "batch_days": 5}  # 3 days on one rank, 2 on the other
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_days": 5},  # 3 days on one rank, 2 on the other
+        {"batch_days": 1},  # one rank has none
+        {"batch_days": None, "tokens_per_batch": 130, "micro_batches": 2, "precision": "bf16", "activation_checkpointing": True},
+    ],
+    ids=["5 days", "1 day", "token budget"],
+)
+def test_two_ranks_take_the_step_of_one(small_pretrain: Pretrain, tmp_path: Path, settings: dict) -> None:
+    settings = settings | {"steps": 1}
     alone = small_pretrain(tmp_path / "alone", **settings)
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     process = start(alone, tmp_path / "together", *launcher, **settings)
     assert process.wait(120) == 0, process.communicate()[1]
     (one,), (two,) = metrics(alone), metrics(tmp_path / "together")
     assert two["num_target"] == one["num_target"] and two["num_visible"] == one["num_visible"]
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5) and two["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
+    # Days lie in other batches, so sums are taken in another order: roundings of float32 (24 bits) or bfloat16 (8).
+    rounding = 1e-5 if settings.get("precision") != "bf16" else 5e-3
+    assert two["loss"] == pytest.approx(one["loss"], rel=rounding) and two["grad_norm"] == pytest.approx(one["grad_norm"], rel=rounding)
     moments = [load_file(path / "checkpoints/step_00000001/optimizer.safetensors") for path in (alone, tmp_path / "together")]
-    for name in (name for name in moments[0] if name.endswith("exp_avg")):
-        torch.testing.assert_close(moments[1][name], moments[0][name], rtol=1e-4, atol=1e-7, msg=name)
+    one, two = (torch.cat([values[name].flatten() for name in sorted(values) if name.endswith("exp_avg")]) for values in moments)
+    assert (two - one).norm() < 4 * rounding * one.norm()

@@ -1,18 +1,21 @@
 """One step: the same gradient however the days are split, a guard that keeps non-finite numbers out, and what AdamW is told."""
 
+import copy
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lsm2 import LSM2, LSM2Config
 from lsm2.config import TrainConfig
 from lsm2.data import PackedBatch, collate
 from lsm2.training.optim import average_decay, learning_rate, make_optimizer
 from lsm2.training.ranks import Ranks
-from lsm2.training.step import Trainer, read
+from lsm2.training.step import StepResult, Trainer, read
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 
@@ -67,6 +70,106 @@ def test_micro_batches_give_the_gradient_of_one_batch(new_trainer, values: torch
     assert four.grad_norm == pytest.approx(one.grad_norm, rel=1e-5)
     for name, moment in moment_of_one.items():
         torch.testing.assert_close(moment_of_four[name], moment, rtol=1e-4, atol=1e-6 * one.grad_norm, msg=name)
+
+
+@pytest.mark.parametrize("decoder", ["cross", "joint", "full"])
+def test_very_unequal_micro_batches_give_the_gradient_of_one_batch(decoder: str, small_train_config: TrainConfig) -> None:
+    """One part with almost all tokens, one with a few, one day without a visible token, one without a target, one without anything."""
+    config = LSM2Config(
+        num_signals=3, window_minutes=480, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder=decoder, decoder_width=16,
+        decoder_depth=1, decoder_heads=1,
+    )  # fmt: skip
+    values = torch.randn(6, 3, 480, generator=torch.Generator().manual_seed(2))
+    hidden = torch.rand(6, config.num_tokens, generator=torch.Generator().manual_seed(3)) < 0.6
+    values[1, :, 30:] = torch.nan
+    hidden[2], hidden[3] = True, False
+    values[4] = torch.nan
+    whole = collate(values, config, artificial=hidden)
+    parts = [collate(values[[0, 5]], config, artificial=hidden[[0, 5]])] + [
+        collate(values[i : i + 1], config, artificial=hidden[i : i + 1]) for i in (1, 2, 3, 4)
+    ]
+    targets = [int(part.target_observed.sum()) for part in parts]
+    assert targets[0] > 20 * targets[1] > 0 and targets[2] > 0 and targets[3] == targets[4] == 0
+    assert len(parts[2].visible_ids) == len(parts[4].visible_ids) == 0
+
+    def gradient(batches: list[PackedBatch]) -> tuple[StepResult, torch.Tensor]:
+        torch.manual_seed(0)
+        trainer = Trainer(LSM2(config), dataclasses.replace(small_train_config, beta1=0.0), ALONE)
+        result = read(trainer.step(0, batches, False))
+        return result, torch.cat([value.flatten() for name, value in trainer.tensors()["optimizer"].items() if name.endswith("exp_avg")])
+
+    (one, expected), (several, actual) = gradient([whole]), gradient(parts)
+    assert several.num_target == one.num_target and several.num_visible == one.num_visible
+    assert several.loss == pytest.approx(one.loss, rel=1e-6) and several.grad_norm == pytest.approx(one.grad_norm, rel=1e-5)
+    # float32 has 24 bits; sums of a thousand rows in another order differ in the last few.
+    assert (actual - expected).norm() < 1e-5 * expected.norm()
+    for some in (parts[::-1], [*parts[1:], parts[0]]):
+        assert (gradient(some)[1] - expected).norm() < 1e-5 * expected.norm()
+
+
+class CountCasts(TorchDispatchMode):
+    """Counts how often each weight is cast to bfloat16."""
+
+    def __init__(self, model: LSM2) -> None:
+        super().__init__()
+        self.names = {weight.data_ptr(): name for name, weight in model.named_parameters()}
+        self.casts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.bfloat16 and args and isinstance(args[0], torch.Tensor):
+            name = self.names.get(args[0].untyped_storage().data_ptr())
+            self.casts.update([name] if name else [])
+        return result
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
+def test_a_weight_is_cast_once_per_step(new_trainer, values: torch.Tensor, small_model_config: LSM2Config, recompute: bool) -> None:
+    trainer = new_trainer(precision="bf16", activation_checkpointing=recompute)
+    parts = [collate(values[i : i + 1], small_model_config, day_ids=[str(i)]) for i in range(4)]
+    matrices = {name for name, weight in trainer.model.named_parameters() if weight.ndim > 1}
+    for step in range(2):
+        with CountCasts(trainer.model) as counter:
+            trainer.step(step, parts, False)
+        assert matrices <= counter.casts.keys() and set(counter.casts.values()) == {1}, counter.casts
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
+def test_sharing_casts_changes_no_bit(new_trainer, values: torch.Tensor, small_model_config: LSM2Config, recompute: bool) -> None:
+    trainer = new_trainer(precision="bf16", activation_checkpointing=recompute, beta1=0.0, grad_clip=1e30)
+    model = copy.deepcopy(trainer.model)
+    parts = [collate(values[i : i + 1], small_model_config, day_ids=[str(i)]) for i in range(4)]
+    model.zero_grad()
+    for part in parts:
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(part)
+        output.loss_sum.backward()
+    # A second step, so that copies of the first step's weights would show.
+    for step in range(2):
+        result = read(trainer.step(step, parts, False))
+        if step == 0:
+            moments = {name: value.clone() for name, value in trainer.tensors()["optimizer"].items()}
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None and torch.equal(moments[f"{name}.exp_avg"], weight.grad / result.num_target), name
+    after = copy.deepcopy(trainer.model)
+    assert read(trainer.step(2, parts, False)).loss == pytest.approx(
+        float(sum(bf16_loss(after, part) for part in parts)) / result.num_target, rel=1e-6
+    )
+
+
+def bf16_loss(model: LSM2, batch: PackedBatch) -> torch.Tensor:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        return model(batch).loss_sum
+
+
+def test_order_of_days_changes_a_step_by_no_more_than_rounding(new_trainer, values: torch.Tensor, small_model_config: LSM2Config) -> None:
+    batch = collate(values[[2, 1, 3, 0]], small_model_config, day_ids=list("cbda"))
+    assert batch.longest_first().day_ids != batch.day_ids
+    trained, other = new_trainer(), new_trainer()
+    one, two = read(trained.step(0, [batch], False)), read(other.step(0, [batch.longest_first()], False))
+    assert two.loss == pytest.approx(one.loss, rel=1e-6) and two.grad_norm == pytest.approx(one.grad_norm, rel=1e-5)
+    for name, moment in trained.tensors()["optimizer"].items():
+        torch.testing.assert_close(other.tensors()["optimizer"][name], moment, rtol=1e-4, atol=1e-6 * one.grad_norm, msg=name)
 
 
 def test_gradient_is_clipped_to_the_norm(new_trainer, values: torch.Tensor, small_model_config: LSM2Config) -> None:
