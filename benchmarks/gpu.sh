@@ -6,13 +6,13 @@
 #   kernel_tests  the tests of the kernels that concern a GPU, the Triton suite natively                    kernel_tests.xml
 #   attention     python -m benchmarks.attention_gpu: ours against every other way                          attention.json
 #   tile_sweep    python -m benchmarks.tile_sweep: which tiles are fastest here                             tile_sweep.json
-#   train_step    a training step of the 25M model, packed and as others do it                              train_step.json
+#   train_step    python -m benchmarks.train_step: a step of the 25M model, packed and as others do it      train_step.json
 #   packing       pack and unpack against plain copies                                                      packing.json
 #
 # Goes on past failures; every section has its own time limit, and what it printed is in log.txt. The last lines, also in summary.txt, say
 # how each section went. --only runs some sections anew into a folder that has the others. --dry-run does all of it with tiny sizes on a CPU,
 # in under two minutes, and says nothing about speed. Needed are torch and Triton, numpy, einops, pyarrow, safetensors, rich and pytest;
-# with pytest-benchmark also train_step and packing run, with pytest-xdist the tests are sooner done. PYTHON=python3.12 picks an interpreter.
+# with pytest-benchmark packing runs, too, and with pytest-xdist the tests are sooner done. PYTHON=python3.12 picks an interpreter.
 set -uo pipefail
 
 SECTIONS="environment kernel_tests attention tile_sweep train_step packing"
@@ -80,17 +80,17 @@ tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing.py tests/ker
   tests/kernels/test_attention.py tests/kernels/test_packing.py tests/kernels/test_opcheck.py tests/kernels/test_compile.py)
 if [ -n "$dry_run" ]; then
   tests=("${tests[@]:0:2}")
-  train_step=(--collect-only) packing=(-k pack-128) # a step on a CPU takes a minute
+  train_step=(--ways ours_cross ours_full paper dense nested) packing=(-k pack-128)
 else
   tests+=(-k "not cpu" --durations=5)
   ! has xdist || tests+=(-n 12) # most of the time goes into compiling kernels
-  train_step=(-k base) packing=()
+  train_step=(--presets base --missing 49 20 80 --rounds 5 --seconds 45) packing=()
 fi
 section environment 30 "$PYTHON" -m benchmarks.environment --json "$out/environment.json" $dry_run
 section kernel_tests 130 "$PYTHON" -m pytest -q "${tests[@]}" --junitxml="$out/kernel_tests.xml"
 section attention 130 "$PYTHON" -m benchmarks.attention_gpu --json "$out/attention.json" $dry_run
 section tile_sweep 85 "$PYTHON" -m benchmarks.tile_sweep --json "$out/tile_sweep.json" $dry_run
-suite train_step 70 "${train_step[@]}"
+section train_step 75 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
 suite packing 30 "${packing[@]}"
 
 echo "== results in $out"

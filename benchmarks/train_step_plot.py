@@ -1,0 +1,127 @@
+"""A picture of what benchmarks.train_step measured. `python -m benchmarks.train_step_plot JSON [JSON ...] --out FILE.png`
+
+Time per window against the missing fraction, and against the length of the window; hollow markers are estimates, not measurements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.train_step_report import TARGET_MISSING, Case, Result
+
+COLOURS = {
+    "ours_cross": "#0b4fb3",
+    "ours_joint": "#2f86d9",
+    "ours_full": "#79b8ea",
+    "padded": "#e6a100",
+    "paper": "#c8441b",
+    "dense": "#5b1a10",
+    "nested": "#1b9e77",
+    "nested_cross": "#77c79f",
+    "flex": "#7b5ea7",
+    "flex_cross": "#b9a3d6",
+}
+LABEL_GAP = 0.045
+"""Of the height of a panel, between the lower edges of two labels."""
+Point = tuple[float, float, bool]
+"""Where, milliseconds per window, and whether they were measured."""
+
+
+def draw(path: Path, results: Sequence[Result], machine: str) -> None:
+    """Write a PNG: a row per preset, missing fractions to the left, windows to the right."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    presets = list(dict.fromkeys(result.case.preset for result in results))
+    figure = Figure(figsize=(13, 5.2 * len(presets)), layout="constrained")
+    rows = figure.subplots(len(presets), 2, squeeze=False)
+    for preset, (left, right) in zip(presets, rows, strict=True):
+        of_preset = [result for result in results if result.case.preset == preset]
+        windows = {result.case.window_tokens: result.case.window for result in of_preset}
+        window = min(windows)
+        fractions = sorted({result.case.missing for result in of_preset})
+        missing = min(fractions, key=lambda fraction: abs(fraction - TARGET_MISSING))
+        _draw_lines(left, [result for result in of_preset if result.case.window_tokens == window], "missing")
+        left.set(title=f"{preset}: one {windows[window]}", xlabel="percent of the tokens missing, mean over the batch")
+        left.set_xticks([100 * fraction for fraction in fractions], [f"{100 * fraction:.0f}" for fraction in fractions])
+        _draw_lines(right, [result for result in of_preset if result.case.missing == missing], "window_tokens")
+        right.set(title=f"{preset}: {missing:.0%} missing", xlabel="tokens in a window", xscale="log")
+        right.set_xticks(list(windows), [f"{tokens:,}\na {name}" for tokens, name in windows.items()])
+        right.xaxis.set_minor_locator(NullLocator())
+    caption = "forward, loss and backward under bf16 autocast, no optimizer; hollow: estimated, not run; flex on a CPU: forward alone"
+    figure.supxlabel(f"{machine}. {caption}", fontsize=9, color="#555555")
+    figure.savefig(path, dpi=130)
+
+
+def _draw_lines(axis: Any, results: Sequence[Result], by: Literal["missing", "window_tokens"]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    lines: dict[str, list[Point]] = {}
+    for result in results:
+        ms = result.ms or result.estimated_ms
+        if ms is not None:
+            where = 100 * result.case.missing if by == "missing" else result.case.window_tokens
+            lines.setdefault(result.way, []).append((where, ms / result.case.num_windows, result.ms is not None))
+    for way, points in lines.items():
+        points.sort()
+        colour, is_ours = COLOURS.get(way.removesuffix("_compiled"), "#777777"), way.startswith("ours")
+        style = "--" if way.endswith("_compiled") else ":" if way.startswith("flex") else "-"
+        axis.plot([x for x, _, _ in points], [y for _, y, _ in points], style, color=colour, linewidth=2.6 if is_ours else 1.5)
+        for x, y, is_measured in points:
+            axis.plot(x, y, "o", color=colour, markerfacecolor=colour if is_measured else "white", markersize=5, zorder=3)
+    heights = [y for points in lines.values() for _, y, _ in points]
+    low, high = 0.7 * min(heights), 1.4 * max(heights)
+    axis.set(ylabel="milliseconds per window", yscale="log", ylim=(low, high))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:,g}")
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.grid(color="#dddddd", linewidth=0.5)
+    axis.spines[["top", "right"]].set_visible(False)
+    last = -1.0
+    for way, (x, y, _) in sorted(((way, points[-1]) for way, points in lines.items()), key=lambda end: end[1][1]):
+        last = max(math.log(y / low) / math.log(high / low), last + LABEL_GAP)
+        _label_end(axis, way, (x, y), last)
+
+
+def _label_end(axis: Any, way: str, point: tuple[float, float], height: float) -> None:
+    """The line's name to the right of its last point, at a height in fractions of the panel."""
+    axis.annotate(
+        way,
+        point,
+        (1.03, height),
+        textcoords="axes fraction",
+        va="center",
+        fontsize=9,
+        color=COLOURS.get(way.removesuffix("_compiled"), "#777777"),
+        weight="bold" if way.startswith("ours") else "normal",
+        arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6},
+        annotation_clip=False,
+    )
+
+
+def read_results(report: dict[str, Any]) -> list[Result]:
+    """The results that benchmarks.train_step wrote."""
+    names = {field.name for field in fields(Result)} - {"case"}
+    return [
+        Result(Case(**result["case"]), **{name: value for name, value in result.items() if name in names}) for result in report["results"]
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", nargs="+", type=Path, metavar="JSON", help="files of --json; of a way measured twice the last counts")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    reports = [json.loads(path.read_text()) for path in args.reports]
+    results = {(result.case, result.way): result for report in reports for result in read_results(report)}
+    draw(args.out, list(results.values()), ", ".join(dict.fromkeys(report["machine_name"] for report in reports)))
+
+
+if __name__ == "__main__":
+    main()
