@@ -40,10 +40,10 @@ ATTENTION_KERNELS = {
     "dq": attention_backward.attention_backward_dq,
 }
 INDEX_KERNELS = {"invert": packing.invert_indices, "locate": packing.locate_tokens}
-ARGUMENT_TYPES = {  # by the first pattern that is all of an argument's name; other arguments point at the inputs' dtype
+ARGUMENT_TYPES = {  # by the pattern that is all of an argument's name; cu_seqlens aside, others point at the inputs' dtype
     r"lse|delta|grad_lse": "*fp32",
-    r"cu_seqlens(_[qk])?|inverse": "*i32",
     r"indices|positions": "*i64",
+    r"inverse": "*i32",
     r"keep": "*u8",
     r"num_\w+|\w+_stride|seq_len|width": "i32",
     r"scale": "fp32",
@@ -147,21 +147,21 @@ def all_cases(targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence
 
 
 def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
-    """Every tile that ships: of a padded batch with head dims that need a mask of columns, and a second time of packed rows without."""
+    """Every tile that ships: of a padded batch, with head dims that need a mask of columns, and for 16 bits once more without either."""
     for target in targets:
-        for dtype, other in (("bfloat16", "float16"), ("float32", "float32")):
+        for dtype in ("bfloat16", "float32"):
             for size in (64, 128, 256):
-                for kernel in ("delta", *_attention_kernels(target, dtype, size)):
+                for kernel in (*_attention_kernels(target, dtype, size), *(["delta"] if size == 64 else [])):
                     yield Case(kernel, target, dtype, size - 8, GROUPS[-1] if kernel == "dkdv" else 1, padded=True)
-                    if times > 1:
-                        yield Case(kernel, target, other, size)
+                    if times > 1 and dtype == "bfloat16":
+                        yield Case(kernel, target, "float16", size)
         yield from _row_cases(target, ("float32", "bfloat16"))
 
 
 def compile_case(case: Case) -> Report:
     """Compile one kernel with the constants and options that its launcher would use, and read the machine code."""
     kernel, element, constants, options = _configure(case)
-    signature, attributes = _specialise(kernel, element, constants)
+    signature, attributes = _specialise(kernel, element, constants, "*i64" if case.padded else "*i32")
     compiled = triton.compile(ASTSource(kernel, signature, constants, attributes), target=TARGETS[case.target], options=options)
 
     registers, spill_bytes = read_resources(compiled.asm)
@@ -260,14 +260,15 @@ def _row_cases(target: str, dtypes: Iterable[str]) -> Iterator[Case]:
     yield Case("locate", target, "int64", 1, padded=True)
 
 
-def _specialise(kernel: Any, element: str, constants: dict[str, Any]) -> tuple[dict[str, str], dict[tuple[int], list]]:
+def _specialise(kernel: Any, element: str, constants: dict[str, Any], offsets: str) -> tuple[dict[str, str], dict[tuple[int], list]]:
     # As the launcher would find them: pointers divisible by 16.
     signature, attributes = {}, {}
     for position, name in enumerate(kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
             continue
-        signature[name] = next((kind for pattern, kind in ARGUMENT_TYPES.items() if re.fullmatch(pattern, name)), f"*{element}")
+        known = (kind for pattern, kind in ARGUMENT_TYPES.items() if re.fullmatch(pattern, name))
+        signature[name] = offsets if name.startswith("cu_seqlens") else next(known, f"*{element}")
         if signature[name].startswith("*") or name in ("x_row_stride", "width"):
             attributes[(position,)] = [["tt.divisibility", 16]]
     return signature, attributes
@@ -277,7 +278,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--cover", type=int, choices=(1, 2), help="compile every tile that ships once or twice, not all combinations")
+    parser.add_argument(
+        "--cover", type=int, choices=(1, 2), help="not all combinations, but every tile that ships, once, or twice where it is for 16 bits"
+    )
     parser.add_argument("--dtype", nargs="+", choices=ELEMENTS, default=list(ELEMENTS))
     parser.add_argument("--head-dim", nargs="+", type=int, default=HEAD_DIMS)
     parser.add_argument("--group", nargs="+", type=int, default=GROUPS, help="query heads a key head")
@@ -285,10 +288,15 @@ def main() -> None:
     args = parser.parse_args()
     cases = covering_cases(args.target, args.cover) if args.cover else all_cases(args.target, args.dtype, args.head_dim, args.group)
     if not args.json:
-        print(*(f"{heading:>8}" for heading in TABLE.values()))
+        print(_format_row(TABLE.values()))
     for report in compile_all(cases, args.jobs):
         values = asdict(report)
-        print(json.dumps(values) if args.json else " ".join(f"{values[name]!s:>8}" for name in TABLE), flush=True)
+        print(json.dumps(values) if args.json else _format_row(values[name] for name in TABLE), flush=True)
+
+
+def _format_row(values: Iterable[Any]) -> str:
+    kernel, *others = values
+    return " ".join([f"{kernel:13}", *(f"{value!s:>8}" for value in others)])
 
 
 if __name__ == "__main__":

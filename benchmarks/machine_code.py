@@ -61,7 +61,7 @@ def _shortest_way_back(code: Code, start: int) -> list[int]:
     way = [came_from[start]]
     while way[-1] != start:
         way.append(came_from[way[-1]])
-    return way
+    return way[::-1]
 
 
 def _read_sass(listing: str) -> Code:

@@ -1,7 +1,8 @@
 """Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory: no GPU needed.
 
-Every tile that ships is compiled: on the installed Triton twice, and once on the oldest supported one if it lies in .triton-3.6 (`make
-test` puts it there). `python -m benchmarks.aot` compiles all combinations. In processes of their own, as one has room for one Triton.
+Every tile that ships is compiled, those for 16 bits twice on the installed Triton, and on the oldest supported one once if it lies in
+.triton-3.6 (`make test` puts it there). `python -m benchmarks.aot` compiles all combinations. In processes of their own, as one has room
+for one Triton.
 """
 
 import importlib.util
@@ -26,7 +27,7 @@ SHARED_LIMIT = {
     "gfx942": 64 << 10,
 }  # bytes a program may use
 PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}  # in an iteration of the loop
-TIMES = {"installed": 2, "3.6": 1}  # that each tile is compiled
+TIMES = {"installed": 2, "3.6": 1}
 
 
 @pytest.fixture(scope="module", params=TIMES)
@@ -83,6 +84,26 @@ def test_tiles_for_short_sequences_give_the_same_bits(reports):
     assert pairs
     assert [order_of_sums(short) for _, short in pairs] == [order_of_sums(usual) for usual, _ in pairs]
     assert all(report["rows_stay_in_one_warp"] for pair in pairs for report in pair)
+
+
+def test_loop_is_counted_along_the_shortest_way():
+    machine_code = pytest.importorskip("benchmarks.machine_code", reason="Triton is not installed: pip install triton")
+    code = [
+        ("MUFU.EX2 R1, R1", [1]),
+        ("ISETP", [2]),  # the loop
+        ("@P0 BRA past the mask", [4, 3]),
+        ("FSEL", [4]),
+        ("HMMA.16816.F32.BF16 R0, R2, R4, R0", [5]),
+        ("@P1 MUFU.EX2 R0, R0", [6]),
+        ("@!P2 BRA to a wait out of line", [9, 7]),
+        ("@P3 BRA back", [1, 8]),
+        ("EXIT", []),
+        ("BRA from the wait", [7]),
+    ]
+    (loop,) = machine_code.find_loops(code)
+    assert loop == [code[index] for index in (5, 6, 7, 1, 2, 4)]
+    assert machine_code.count_matching(machine_code.EXP2_INSTRUCTION, loop) == 1
+    assert machine_code.count_matching(machine_code.MATRIX_INSTRUCTION, loop) == 1
 
 
 def key_of(report: dict[str, Any]) -> tuple[Any, ...]:
