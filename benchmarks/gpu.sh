@@ -90,7 +90,7 @@ section environment 30 "$PYTHON" -m benchmarks.environment --json "$out/environm
 section kernel_tests 130 "$PYTHON" -m pytest -q "${tests[@]}" --junitxml="$out/kernel_tests.xml"
 section attention 130 "$PYTHON" -m benchmarks.attention_gpu --json "$out/attention.json" $dry_run
 section tile_sweep 85 "$PYTHON" -m benchmarks.tile_sweep --json "$out/tile_sweep.json" $dry_run
-section train_step 75 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
+section train_step 70 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
 suite packing 30 "${packing[@]}"
 
 echo "== results in $out"
