@@ -120,7 +120,9 @@ def attention_settings(
     if kernel == "dq":
         constants["KEYS_OF_ONE_TILE"] = keys_of_one_tile
     if kernel in ("forward", "dq"):
-        constants["MASK_EVERY_BLOCK"] = architecture in ("sm_80", "sm_86")
+        # Only with mma.sync, and where the compiler could keep a row in one warp at all, does it help.
+        keeps_rows = dtype.itemsize == 4 or tile.block_m >= constants["BLOCK_D"]
+        constants["MASK_EVERY_BLOCK"] = architecture in ("sm_80", "sm_86") and keeps_rows
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
