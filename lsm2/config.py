@@ -35,6 +35,8 @@ class MaskingConfig:
     """Fraction of the signals with an observed token that a signal mask hides."""
     time_slices: Literal["scattered", "contiguous"] = "scattered"
     """Whether a time mask hides independent steps or one block of steps."""
+    query_share: float = 1.0
+    """Part of a day's hidden tokens that is reconstructed, a random choice, at least one; 1 for the `full` decoder, which is asked for all."""
     max_visible: int | None = None
     """At most this many visible tokens per day: a random choice of them stays, the others enter neither encoder nor loss."""
     max_queries: int | None = None
@@ -47,6 +49,7 @@ class MaskingConfig:
         shares = (self.random_share, self.time_share, self.signal_share)
         _require(min(shares) >= 0 and sum(shares) > 0, "masking shares", shares, "at least 0, and one of them above 0")
         _require(self.time_slices in ("scattered", "contiguous"), "masking.time_slices", self.time_slices, "'scattered' or 'contiguous'")
+        _require(0 < self.query_share <= 1, "masking.query_share", self.query_share, "a fraction above 0, at most 1")
         for name in ("max_visible", "max_queries"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"masking.{name}", value, "None or at least 1")
@@ -113,6 +116,12 @@ class LSM2Config:
             "masking.max_queries",
             self.masking.max_queries,
             "None with decoder 'full', which reconstructs every hidden position",
+        )
+        _require(
+            not (self.decoder == "full" and self.masking.query_share < 1),
+            "masking.query_share",
+            self.masking.query_share,
+            "1 with decoder 'full', which reconstructs every hidden position",
         )
         for part in ("encoder", "decoder"):
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")

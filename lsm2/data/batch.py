@@ -145,7 +145,8 @@ def _draw_masks(
         rng = day_rng(seed, day_epoch, name)
         artificial = draw_artificial(observed[day], config, rng)
         visible[day] = keep_at_most(observed[day] & ~artificial, config.masking.max_visible, rng)
-        hidden[day] = keep_at_most(artificial, config.masking.max_queries, rng)
+        wanted = max(1, round(config.masking.query_share * artificial.sum()))
+        hidden[day] = keep_at_most(artificial, min(wanted, config.masking.max_queries or wanted), rng)
     return visible, hidden
 
 

@@ -160,6 +160,28 @@ def test_max_visible_and_max_queries_apply_only_to_drawn_masks():
     assert collate(values, config, artificial=artificial).visible_ids.numel() == token_observed(~values.isnan(), PATCH, 0.5).sum()
 
 
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5])
+def test_query_share_takes_that_part_of_every_day_and_every_hidden_token_alike(share):
+    config, values = replace(CONFIG, masking=MaskingConfig(query_share=share)), make_values()
+    counts, chosen = torch.zeros(DAYS, TOKENS), torch.zeros(DAYS, TOKENS)
+    for epoch in range(200):
+        some, every = collate(values, config, epoch=epoch), collate(values, CONFIG, epoch=epoch)
+        assert torch.equal(some.visible_ids, every.visible_ids)
+        for day, (asked, hidden) in enumerate(zip(slices(some.cu_query), slices(every.cu_query), strict=True)):
+            hidden_ids, asked_ids = every.query_ids[hidden], some.query_ids[asked]
+            assert len(asked_ids) == min(len(hidden_ids), max(1, round(share * len(hidden_ids))))
+            assert set(asked_ids.tolist()) <= set(hidden_ids.tolist())
+            counts[day, hidden_ids] += min(1.0, max(1, round(share * len(hidden_ids))) / max(1, len(hidden_ids)))
+            chosen[day, asked_ids] += 1
+    # Six standard deviations of a count of so many draws.
+    assert ((chosen - counts).abs() <= 6 * counts.sqrt() + 1e-3).all()
+
+
+def test_query_share_is_refused_with_the_full_decoder():
+    with pytest.raises(InputError, match="query_share is 0.5; it must be 1 with decoder 'full'"):
+        replace(CONFIG, decoder="full", masking=MaskingConfig(query_share=0.5))
+
+
 def test_max_visible_with_full_decoder_makes_the_rest_queries_without_targets():
     config = replace(CONFIG, decoder="full", masking=MaskingConfig(max_visible=4, random_share=1, time_share=0, signal_share=0))
     batch = collate(make_values()[4:5], config)
