@@ -36,7 +36,7 @@ class MaskingConfig:
     time_slices: Literal["scattered", "contiguous"] = "scattered"
     """Whether a time mask hides independent steps or one block of steps."""
     query_share: float = 1.0
-    """Part of a day's hidden tokens that is reconstructed, a random choice, at least one; 1 for the `full` decoder, which is asked for all."""
+    """Part of a day's hidden tokens that is reconstructed, a random choice of at least one; always 1 with the `full` decoder."""
     max_visible: int | None = None
     """At most this many visible tokens per day: a random choice of them stays, the others enter neither encoder nor loss."""
     max_queries: int | None = None

@@ -178,7 +178,7 @@ def test_query_share_takes_that_part_of_every_day_and_every_hidden_token_alike(s
 
 
 def test_query_share_is_refused_with_the_full_decoder():
-    with pytest.raises(InputError, match="query_share is 0.5; it must be 1 with decoder 'full'"):
+    with pytest.raises(InputError, match=r"query_share is 0\.5; it must be 1 with decoder 'full'"):
         replace(CONFIG, decoder="full", masking=MaskingConfig(query_share=0.5))
 
 
