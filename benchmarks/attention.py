@@ -19,30 +19,27 @@ import functools
 import json as json_format
 import statistics
 import textwrap
-from collections.abc import Callable, Hashable, Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import pytest
 import torch
 
 from benchmarks.attention_peers import installed_peers
 from benchmarks.attention_ways import NUM_HEADS, REFERENCE, Call, Problem, at_level, check, ours, sdpa_padded, sdpa_split, torch_varlen
-from benchmarks.conftest import pytest_benchmark_update_machine_info as describe_machine
+from benchmarks.environment import describe_machine
 from benchmarks.lengths import PATTERNS, exponentials, lengths, useful_flops
+from benchmarks.tables import empty_table, grouped, show
 from benchmarks.timing import best_of, exponential_yardstick, product_yardstick, race
 from lsm2_kernels import _ops
 
 if TYPE_CHECKING:  # the suite needs neither rich nor tyro, and a GPU machine may lack them
     from rich.table import Table
 
-Item = TypeVar("Item")
-Key = TypeVar("Key", bound=Hashable)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DIRECTIONS = ("forward", "forward+backward")
-SMALLEST_WIDTH = 150
 SETTLING_SECONDS = 0.2
 LONGEST_NOTE = 300
 
@@ -178,19 +175,6 @@ def compare_peers(case: Case, level: str, timed: Timed) -> list[PeerLine]:
     return [PeerLine(case, name, best.get(name), best[name] / best["ours"] if name in best else None, note) for name, note in notes.items()]
 
 
-def empty_table(names: Iterable[str], numbers: Iterable[str]) -> Table:
-    """Columns of names to the left, columns of numbers to the right."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for title in names:
-        table.add_column(title, no_wrap=True)
-    for title in numbers:
-        table.add_column(title, justify="right", no_wrap=True)
-    return table
-
-
 def table_of(lines: list[Line], rates: dict[str, Rates]) -> Table:
     """A row per line, and after the patterns of each group the geometric mean and the smallest of their ratios."""
     numbers = "ours ms", "split ms", "padded ms", "ratio", "GFLOP/s", "% products", "% floor"
@@ -228,14 +212,6 @@ def table_of_peers(lines: list[PeerLine]) -> Table:
             table.add_row(*names, *cells, mean, escape(textwrap.shorten(note, LONGEST_NOTE)))
         table.add_section()
     return table
-
-
-def grouped(lines: Iterable[Item], key: Callable[[Item], Key]) -> Iterable[tuple[Key, list[Item]]]:
-    """Keys in the order of their first line, each with its lines."""
-    groups: dict[Key, list[Item]] = {}
-    for line in lines:
-        groups.setdefault(key(line), []).append(line)
-    return groups.items()
 
 
 def main(
@@ -292,18 +268,13 @@ def main(
             if all_peers:
                 peer_lines += compare_peers(case, used_levels[-1], functools.partial(timed, rounds=peer_rounds))
 
-    console = Console()
-    console.width = max(console.width, SMALLEST_WIDTH)
-    for machine, rate in rates.items():
-        console.print(
-            f"{machine}: {rate.products / 1e9:.0f} GFLOP/s in products, {rate.exponentials / 1e9:.2f} G exponentials/s", highlight=False
-        )
-    console.print(table_of(lines, rates))
-    if peer_lines:
-        console.print(table_of_peers(peer_lines))
+    show(
+        f"{machine}: {rate.products / 1e9:.0f} GFLOP/s in products, {rate.exponentials / 1e9:.2f} G exponentials/s"
+        for machine, rate in rates.items()
+    )
+    show([table_of(lines, rates), *([table_of_peers(peer_lines)] if peer_lines else [])])
     if json is not None:
-        report: dict[str, Any] = {"machine": {}, "rates": {machine: asdict(rate) for machine, rate in rates.items()}}
-        describe_machine(None, report["machine"])
+        report: dict[str, Any] = {"machine": describe_machine(), "rates": {machine: asdict(rate) for machine, rate in rates.items()}}
         report["lines"] = [asdict(line) | line.summary(rates[line.case.machine]) for line in lines]
         report["peers"] = [asdict(line) for line in peer_lines]
         json.write_text(json_format.dumps(report, indent=1))

@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.attention_gpu_peers import LEAST_TRIED, PEERS, SLOW_TO_COMPILE, GpuProblem, NotApplicable, describe_error
+from benchmarks.agreement import assert_same, describe_error
+from benchmarks.attention_gpu_peers import LEAST_TRIED, PEERS, SLOW_TO_COMPILE, GpuProblem, NotApplicable
 from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, detail_table, headline, summary_table, verdicts
 from benchmarks.attention_ways import NUM_HEADS, Way, ours
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_flops
@@ -69,11 +70,9 @@ def check_way(way: Way, our_way: Way, dtype: torch.dtype, *, backward: bool) -> 
     with way.context():
         result = way.to_packed(way.call(backward=backward)())
     expected = our_way.to_packed(our_way.call(backward=backward)())
-    assert result.shape == expected.shape, f"result has shape {tuple(result.shape)}, not {tuple(expected.shape)}"
     pairs = zip(result.unbind(1), expected.unbind(1), strict=True) if backward else [(result, expected)]
     for actual, wanted in pairs:
-        norm, off = (torch.linalg.vector_norm(x, dtype=torch.float32).item() for x in (wanted, actual - wanted))
-        assert off <= TOLERANCES[dtype] * norm, f"{'gradient' if backward else 'out'} is off by {off / norm:.3g} of its norm"
+        assert_same(actual, wanted, TOLERANCES[dtype], "gradient" if backward else "out")
 
 
 def race(pattern: str, head_dim: int, names: Iterable[str], settings: Settings) -> list[Result]:

@@ -195,12 +195,6 @@ def xformers(problem: GpuProblem) -> Way:
     return way_of(lambda q, k, v: memory_efficient_attention(q, k, v, attn_bias=bias), inputs, grad, lambda x: x[0], make_bias)
 
 
-def describe_error(error: Exception, longest: int = 300) -> str:
-    """Its type and message in one line; of a long one the beginning and the end, where compilers say what is wrong."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    return text if len(text) <= longest else f"{text[: longest // 2]} [...] {text[-longest // 2 :]}"
-
-
 def _sdpa(backend: SDPBackend | None, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
     if backend is None:
         return scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from benchmarks.tables import verdict
+
 FORWARD, BOTH = DIRECTIONS = ("forward", "forward+backward")
 OURS = "ours"
 LEAST_RATIO = 0.95
@@ -51,7 +53,7 @@ class Target:
         value = None if measured is None else measured.tflops if self.peer is None else measured.ratio
         what = f"{self.pattern}, D {self.head_dim}, {self.direction}: wanted {self.wanted:g}"
         what += " TFLOP/s" if self.peer is None else f"x the speed of {self.peer}"
-        return _line(None if value is None else value >= self.wanted, f"{what}, is {'unknown' if value is None else f'{value:.3g}'}")
+        return verdict(None if value is None else value >= self.wanted, f"{what}, is {'unknown' if value is None else f'{value:.3g}'}")
 
     def _measured_by(self) -> tuple[str, int, str, str]:
         return self.pattern, self.head_dim, self.direction, self.peer or OURS
@@ -73,17 +75,13 @@ def verdicts(results: Sequence[Result]) -> list[str]:
     best = [result for result in best_peers(results).values() if result.ratio is not None]
     closest = min(best, key=lambda result: result.ratio or 0.0, default=None)
     if closest is None:
-        return [*lines, _line(None, f"everywhere: wanted {LEAST_RATIO}x the speed of the best peer, is unknown")]
+        return [*lines, verdict(None, f"everywhere: wanted {LEAST_RATIO}x the speed of the best peer, is unknown")]
     where = f"{closest.pattern}, D {closest.head_dim}, {closest.direction}, {closest.way}"
     met = (closest.ratio or 0.0) >= LEAST_RATIO
     return [
         *lines,
-        _line(met, f"everywhere: wanted {LEAST_RATIO}x the speed of the best peer, is {closest.ratio:.3g} at the least ({where})"),
+        verdict(met, f"everywhere: wanted {LEAST_RATIO}x the speed of the best peer, is {closest.ratio:.3g} at the least ({where})"),
     ]
-
-
-def _line(met: bool | None, text: str) -> str:
-    return f"{'not measured' if met is None else 'met' if met else 'missed':13}{text}"
 
 
 def best_peers(results: Sequence[Result]) -> dict[tuple[str, int, str], Result]:

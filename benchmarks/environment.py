@@ -14,6 +14,7 @@ import statistics
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -72,6 +73,32 @@ def describe_hardware(device: torch.device) -> dict[str, str]:
 def read_gpu_state(device: torch.device) -> str:
     """Clocks, temperature, power and who else uses the GPU, as nvidia-smi says now."""
     return read_output("nvidia-smi", f"--query-gpu={GPU_STATE}", "--format=csv,noheader") if device.type == "cuda" else "no GPU"
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a reader needs to judge numbers that are saved: processor, GPU and driver, threads, versions, commit."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    hardware = describe_hardware(device)
+    gpu = {"gpu": hardware["device"], "driver": hardware["driver"]} if device.type == "cuda" else {"gpu": None}
+    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software()}
+
+
+def name_machine(device: torch.device) -> str:
+    """In a few words, for headings."""
+    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cpu_model()}, {torch.get_num_threads()} threads"
+    return f"{processor}, torch {torch.__version__}"
+
+
+def cpu_model() -> str:
+    """As the operating system calls it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    if platform.system() == "Darwin":
+        return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False).stdout.strip()
+    return platform.processor()
 
 
 def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:

@@ -29,7 +29,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks.attention_gpu_peers import GpuProblem, describe_error
+from benchmarks.agreement import assert_same, describe_error
+from benchmarks.attention_gpu_peers import GpuProblem
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths
 from benchmarks.tile_report import CANDIDATES, SHORT, Candidate, ranking, rows_for_tiles, title
 from benchmarks.timing import gpu_seconds, laps_of, seconds
@@ -186,8 +187,7 @@ def unwritten_memory_is_nan() -> Iterator[None]:
 def check(results: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
     """Raise AssertionError where a result is not today's."""
     for actual, wanted in zip(results, expected, strict=True):
-        norm, off = (torch.linalg.vector_norm(x, dtype=torch.float32).item() for x in (wanted, actual - wanted))
-        assert off <= TOLERANCE * norm, f"off by {off / norm:.3g} of the norm"
+        assert_same(actual, wanted, TOLERANCE, "result")
 
 
 def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings) -> list[Candidate]:

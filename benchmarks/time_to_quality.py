@@ -29,9 +29,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.environment import name_machine
+from benchmarks.tables import show
 from benchmarks.time_to_quality_report import Run, draw, table
 from benchmarks.timing import seconds
-from benchmarks.train_step import SMALLEST_WIDTH, name_machine
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.keyed_rng import keyed_rng
@@ -255,9 +256,7 @@ def main() -> None:
                 if args.json is not None:
                     report = {"machine_name": machine, "store": name, "preset": args.preset, "seconds": args.seconds}
                     args.json.write_text(json.dumps(report | {"runs": [asdict(run) for run in runs]}, indent=1))
-    console = Console()
-    console.width = max(console.width, SMALLEST_WIDTH)
-    console.print(table(runs, f"{name}, {args.preset}, {args.seconds:g} s a run; {machine}"))
+    show([table(runs, f"{name}, {args.preset}, {args.seconds:g} s a run; {machine}")])
     if args.plot is not None:
         draw(args.plot, runs, f"{name}, {args.preset}. {machine}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from benchmarks.attention import empty_table, grouped
+from benchmarks.tables import empty_table, grouped
 
 REFERENCE = "reference"
 

@@ -28,8 +28,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.attention_gpu_peers import describe_error
-from benchmarks.conftest import pytest_benchmark_update_machine_info as describe_machine
+from benchmarks.agreement import describe_error
+from benchmarks.environment import describe_machine, name_machine
+from benchmarks.tables import show
 from benchmarks.timing import gpu_seconds, product_yardstick, race, seconds, square_product
 from benchmarks.train_step_memory import find_free_bytes, measure_peak_bytes
 from benchmarks.train_step_plot import draw
@@ -55,7 +56,6 @@ LAPS_OF_SMALL_THINGS = 3
 SHARE_OF_MEMORY = 0.9
 LOSS_TOLERANCE = 0.02
 """Relative, between ways under bf16 autocast."""
-SMALLEST_WIDTH = 150
 
 
 @pytest.mark.parametrize("missing", [0.2, 0.49, 0.8])
@@ -67,7 +67,7 @@ def bench_train_step(benchmark, device, preset, missing):
         names.remove("dense")  # it takes longer than all others together
         if preset == "base" and missing != TARGET_MISSING:
             pytest.skip("base is timed on a CPU at one missing fraction only: it takes a minute")
-    check_agreement([OURS, *names], device, describe_error)
+    check_agreement([OURS, *names], device)
     days = Days.draw(getattr(presets, preset)(), 64 if on_gpu else 1 if preset == "base" else 2, missing)
     ours, peers = Step.of(OURS, days, device), {name: Step.of(name, days, device) for name in names}
     print(f"\n  {preset}, {len(days.values)} days, {missing:.0%} missing, {len(ours.batch.visible_ids)} visible tokens")
@@ -187,18 +187,15 @@ def check_losses(results: dict[str, Result]) -> None:
 
 def write_report(path: Path, machine_name: str, settings: Settings, results: Sequence[Result], faults: dict[str, str]) -> None:
     """Everything, as JSON."""
-    machine: dict[str, Any] = {}
-    describe_machine(None, machine)
-    report = {"machine_name": machine_name, "machine": machine, "dry_run": settings.dry_run, "rounds": settings.rounds, "faults": faults}
+    report: dict[str, Any] = {
+        "machine_name": machine_name,
+        "machine": describe_machine(),
+        "dry_run": settings.dry_run,
+        "rounds": settings.rounds,
+        "faults": faults,
+    }
     lines = [asdict(result) | result.rates() for result in results]
     path.write_text(json.dumps(report | {"results": lines, "targets": verdicts(results)}, indent=1))
-
-
-def name_machine(device: torch.device) -> str:
-    machine: dict[str, Any] = {}
-    describe_machine(None, machine)
-    processor = machine["gpu"] if device.type == "cuda" else f"{machine['cpu_model']}, {torch.get_num_threads()} threads"
-    return f"{processor}, torch {torch.__version__}"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -247,7 +244,7 @@ def run_races(
             while races and time.monotonic() - start < args.seconds:
                 case, names = races[0]
                 bar.update(task, description="checking that the ways agree")
-                faults |= check_agreement([name for name in names if name not in checked], settings.device, describe_error)
+                faults |= check_agreement([name for name in names if name not in checked], settings.device)
                 checked |= set(names)
                 names = [name for name in names if name not in faults]
                 earlier = list(results.values())
@@ -268,10 +265,7 @@ def main() -> None:
     machine = name_machine(device)
     races = plan(args, settings, args.days or (2 if args.dry_run else 64 if on_gpu else 6))
     results, faults = run_races(races, args, settings, machine)
-    console = Console()
-    console.width = max(console.width, SMALLEST_WIDTH)
-    for table in (*way_tables(results), *memory_tables(results)):
-        console.print(table)
+    show([*way_tables(results), *memory_tables(results)])
     if args.plot is not None and results:
         draw(args.plot, results, machine)
     notes = [f"does not run on this device: {name}: {fault}" for name, fault in faults.items()]

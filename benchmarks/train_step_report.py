@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from benchmarks.attention import empty_table, grouped
+from benchmarks.tables import empty_table, grouped, verdict
 
 OURS = "ours_cross"
 """What ratios refer to: the default decoder."""
@@ -90,9 +90,9 @@ class Target:
         }
         what = f"{self.preset}, {self.ours}: wanted {self.wanted:g}x the speed of {self.peer}"
         if self.ours not in laps or self.peer not in laps:
-            return f"{'not measured':13}{what}, is unknown"
+            return verdict(None, f"{what}, is unknown")
         median, shortest = (pick(laps[self.peer]) / pick(laps[self.ours]) for pick in (statistics.median, min))
-        return f"{'met' if median >= self.wanted else 'missed':13}{what}, is {median:.2f}x by medians, {shortest:.2f}x by shortest laps"
+        return verdict(median >= self.wanted, f"{what}, is {median:.2f}x by medians, {shortest:.2f}x by shortest laps")
 
 
 TARGETS = (

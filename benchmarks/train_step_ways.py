@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.agreement import describe_error
 from benchmarks.dense_ways import ChosenBatch, DenseBatch, choose_all, choose_half, choose_longest, full_loss
 from benchmarks.packed_ways import (
     PreparedBatch,
@@ -147,7 +148,7 @@ def small_config() -> LSM2Config:
     return dataclasses.replace(sizes, num_signals=6, window_minutes=240)
 
 
-def check_agreement(names: Iterable[str], device: torch.device, describe: Callable[[Exception], str]) -> dict[str, str]:
+def check_agreement(names: Iterable[str], device: torch.device) -> dict[str, str]:
     """Raise AssertionError unless loss and every gradient are those of ours with the same decoder, in float32 to rounding.
 
     Gives what is wrong with ways that do not run here.
@@ -162,7 +163,7 @@ def check_agreement(names: Iterable[str], device: torch.device, describe: Callab
         except Exception as error:
             if name.startswith("ours"):
                 raise
-            faults[name] = describe(error)
+            faults[name] = describe_error(error)
             continue
         wanted_loss, wanted_grads = expected[WAYS[name].decoder]
         torch.testing.assert_close(loss, wanted_loss, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"the loss of {name}: {text}")

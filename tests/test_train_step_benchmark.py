@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from benchmarks.attention_gpu_peers import describe_error
 from benchmarks.train_step_memory import count_saved_bytes, measure_peak_bytes
 from benchmarks.train_step_report import Case, Result, Target
 from benchmarks.train_step_ways import WAYS, Days, Step, check_agreement, small_config
@@ -38,19 +37,19 @@ def packed(config: LSM2Config, visible: list[int], queries: list[int]) -> Packed
 
 
 def test_all_ways_agree():
-    assert check_agreement(UNCOMPILED, CPU, describe_error) == {}
+    assert check_agreement(UNCOMPILED, CPU) == {}
 
 
 def test_flex_agrees_where_it_compiles():
     pytest.importorskip("triton", reason="a machine without Triton may also lack a compiler")
-    assert check_agreement(["flex"], CPU, describe_error) == {}
+    assert check_agreement(["flex"], CPU) == {}
 
 
 def test_disagreement_is_found(monkeypatch):
     wrong = dataclasses.replace(WAYS["padded"], loss=lambda model, batch: 1.01 * WAYS["dense"].loss(model, batch))
     monkeypatch.setitem(WAYS, "padded", wrong)
     with pytest.raises(AssertionError, match="the loss of padded"):
-        check_agreement(["padded"], CPU, describe_error)
+        check_agreement(["padded"], CPU)
 
 
 def test_flops_by_hand():

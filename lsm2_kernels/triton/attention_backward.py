@@ -24,7 +24,10 @@ def attention_backward_delta(
     lse_batch_stride, lse_head_stride, num_heads, num_queries, num_sequences,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr,
 ):  # fmt: skip
-    """delta (H, T_q) from out and grad_out (T_q, H, D) and, unless it is None, grad_lse (H, T_q); grid (blocks of BLOCK_M queries, H)."""
+    """delta (H, T_q) from out and grad_out (T_q, H, D) and, unless it is None, grad_lse (H, T_q).
+
+    Grid (blocks of BLOCK_M queries * H,), the heads fastest.
+    """
     tile, head = identify_program(num_heads)
     row = tile.to(tl.int64) * BLOCK_M
     rows_left = load_offset(cu_seqlens_q, num_sequences, num_queries) - row
@@ -62,9 +65,10 @@ def attention_backward_dkdv(
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, DQ_OF_ONE_TILE: tl.constexpr,
 ):  # fmt: skip
-    """dk and dv (T_k, H / GROUP, D), summed over the GROUP query heads in their order; grid (tiles of BLOCK_N keys, H / GROUP).
+    """dk and dv (T_k, H / GROUP, D), summed over the GROUP query heads in their order.
 
-    With DQ_OF_ONE_TILE also dq (T_q, H, D) of the sequences that have at most BLOCK_N keys.
+    Grid (tiles of BLOCK_N keys * H / GROUP,), the heads fastest.
+    With DQ_OF_ONE_TILE also dq (T_q, H, D) of sequences of at most BLOCK_N keys.
     """
     tile, kv_head = identify_program(num_heads)
     sequence, k_start, k_length, k_row = find_tile(cu_seqlens_k, tile, num_sequences, num_keys, BLOCK_N)
@@ -129,7 +133,10 @@ def attention_backward_dq(
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     PRECISION: tl.constexpr, KEYS_OF_ONE_TILE: tl.constexpr, MASK_EVERY_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """dq (T_q, H, D), but for sequences of 1 to KEYS_OF_ONE_TILE keys, which have it already; grid (tiles of BLOCK_M queries, H)."""
+    """dq (T_q, H, D), but for sequences of 1 to KEYS_OF_ONE_TILE keys, which have it already.
+
+    Grid (tiles of BLOCK_M queries * H,), the heads fastest.
+    """
     tile, head = identify_program(num_heads)
     sequence, q_start, q_length, q_row = find_tile(cu_seqlens_q, tile, num_sequences, num_queries, BLOCK_M)
     k_start, k_length = load_bounds(cu_seqlens_k, sequence, num_sequences, num_keys)

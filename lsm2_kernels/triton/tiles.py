@@ -112,18 +112,21 @@ def attention_settings(
     constants: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
     if kernel != "delta":
         constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": tile.precision}
-    keys_of_one_tile = tile_for("dkdv", head_dim, dtype, architecture).block_n
-    if dtype.itemsize > 2 or keys_of_one_tile < SMALLEST_WHOLE_SEQUENCE:
-        keys_of_one_tile = 0
     if kernel == "dkdv":
-        constants["DQ_OF_ONE_TILE"] = keys_of_one_tile > 0
+        constants["DQ_OF_ONE_TILE"] = keys_of_one_tile(head_dim, dtype, architecture) > 0
     if kernel == "dq":
-        constants["KEYS_OF_ONE_TILE"] = keys_of_one_tile
+        constants["KEYS_OF_ONE_TILE"] = keys_of_one_tile(head_dim, dtype, architecture)
     if kernel in ("forward", "dq"):
         # Only with mma.sync, and where the compiler could keep a row in one warp at all, does it help.
         keeps_rows = dtype.itemsize == 4 or tile.block_m >= constants["BLOCK_D"]
         constants["MASK_EVERY_BLOCK"] = architecture in ("sm_80", "sm_86") and keeps_rows
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+
+
+def keys_of_one_tile(head_dim: int, dtype: torch.dtype, architecture: str) -> int:
+    """Sequences of at most so many keys fit one tile of dkdv, which then computes their dq too; 0 where it never does."""
+    keys = tile_for("dkdv", head_dim, dtype, architecture).block_n
+    return keys if dtype.itemsize == 2 and keys >= SMALLEST_WHOLE_SEQUENCE else 0
 
 
 def gather_settings(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
