@@ -73,16 +73,22 @@ def race(
 
     benchmark.pedantic(lambda: our_laps.append(measure(ours)), setup=run_peers, rounds=rounds, iterations=1)
     our_median = statistics.median(our_laps)
-    benchmark.extra_info["ours"] = {"median_seconds": our_median}
+    benchmark.extra_info["ours"] = summarise(our_laps)
     line = [f"ours {our_median * 1e3:.2f} ms"]
     for name, times in laps.items():
         median = statistics.median(times)
-        benchmark.extra_info[name] = {"median_seconds": median, "ratio_to_ours": median / our_median}
+        benchmark.extra_info[name] = summarise(times) | {"ratio_to_ours": median / our_median}
         line.append(f"{name} {median * 1e3:.2f} ms ({median / our_median:.2f}x)")
     if useful_flops is not None:
         benchmark.extra_info["useful_gflops"] = useful_flops / our_median / 1e9
         line.append(f"{useful_flops / our_median / 1e9:.0f} useful GFLOP/s")
     print("  " + ", ".join(line))
+
+
+def summarise(laps: list[float]) -> dict[str, float]:
+    """Median, and where the fastest and the slowest fifth of the laps begin."""
+    fifths = statistics.quantiles(laps, n=5, method="inclusive") if len(laps) > 1 else laps * 4
+    return {"median_seconds": statistics.median(laps), "p20_seconds": fifths[0], "p80_seconds": fifths[-1]}
 
 
 def laps_of(
