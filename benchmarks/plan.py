@@ -94,7 +94,13 @@ class Cohort:
         train = TrainConfig(batch_days=num_days, num_workers=0)
         batches = StepBatches(store, indices, Normalization.fit(store, indices), config, train, Ranks(0, 1, torch.device("cpu")))
         taken: list[Any] = []
-        laps = [seconds(lambda step=step: taken.append(batches[step][0])) for step in range(3)]
+
+        def take(step: int) -> None:
+            micro_batches = batches[step]
+            assert isinstance(micro_batches, list)
+            taken.append(micro_batches[0])
+
+        laps = [seconds(lambda step=step: take(step)) for step in range(3)]
         tensors = [getattr(taken[0], field.name) for field in dataclasses.fields(taken[0])]
         device_bytes = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor)) / taken[0].num_days
         days = np.random.default_rng(0).integers(len(store), size=gpus * days_per_gpu).tolist()

@@ -9,7 +9,8 @@ in training. Each seed holds out other people. Without STORE a cohort is simulat
 
 At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over people, predicts labels.csv
 where the store has one (mean correlation over the labels); otherwise a ridge classifier tells whose day it is (share that is right).
-`python -m pytest benchmarks/time_to_quality.py` is a short version.
+`python -m benchmarks.time_to_quality_report JSON...` draws and tabulates files of several runs together; `python -m pytest
+benchmarks/time_to_quality.py` is a short version.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def steps_in(budget: float, trainings: list[Training], advance: Callable[[str], 
 
 
 def train_all(
-    store: DayStore, config: LSM2Config, variants: list[str], budget: float, num_seeds: int, advance: Callable[[str], object]
+    store: DayStore, config: LSM2Config, variants: list[str], budget: float, seeds: list[int], advance: Callable[[str], object]
 ) -> Iterator[Run]:
     """Runs as they finish, all variants of a seed at once."""
 
@@ -191,7 +192,7 @@ def train_all(
         return Training(name, store, VARIANTS[name](config), seed, num_steps)
 
     num_steps = steps_in(budget, [start(name, 0, FEWEST_STEPS) for name in variants], advance)
-    for seed in range(num_seeds):
+    for seed in seeds:
         trainings = [start(name, seed, count) for name, count in zip(variants, num_steps, strict=True)]
         curves: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
         for part in range(1, PARTS + 1):
@@ -226,7 +227,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seconds", type=float, default=120.0, help="of training for each variant and seed")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every run")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="picture; needs matplotlib")
@@ -248,7 +249,7 @@ def main() -> None:
         )
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=len(variants) * (1 + CALIBRATION_STEPS + args.seeds * (PARTS + 1)))
+            task = bar.add_task("", total=len(variants) * (1 + CALIBRATION_STEPS + len(args.seeds) * (PARTS + 1)))
             for run in train_all(
                 store, config, variants, args.seconds, args.seeds, lambda text: bar.update(task, advance=1, description=text)
             ):

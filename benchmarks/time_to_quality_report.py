@@ -1,7 +1,9 @@
-"""The table and the picture of benchmarks.time_to_quality, from its runs."""
+"""The table and the picture of benchmarks.time_to_quality. `python -m benchmarks.time_to_quality_report JSON [JSON ...] --plot FILE.png`"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from benchmarks.tables import empty_table, grouped
+from benchmarks.tables import empty_table, grouped, show
 
 REFERENCE = "reference"
 
@@ -100,8 +102,9 @@ def draw(path: Path, runs: Sequence[Run], title: str) -> None:
     figure = Figure(figsize=(13, 6), layout="constrained")
     axes = figure.subplots(1, 2)
     for number, (variant, group) in enumerate(grouped(runs, lambda run: run.variant)):
-        group = list(group)
-        steps, errors = np.array(group[0].steps), np.mean([run.errors for run in group], axis=0)
+        # Seeds of separate runs were validated after other numbers of steps.
+        steps = np.linspace(max(run.steps[0] for run in group), min(run.steps[-1] for run in group), len(group[0].steps))
+        errors = np.mean([[run.error_after(count) for count in steps] for run in group], axis=0)
         seconds = statistics.median(run.step_seconds for run in group)
         colour = "black" if variant == REFERENCE else colormaps["tab20"](number % 20)
         for axis, places in zip(axes, (steps * seconds, steps * group[0].batch_days), strict=True):
@@ -119,3 +122,22 @@ def draw(path: Path, runs: Sequence[Run], title: str) -> None:
 def _mean_and_spread(values: Sequence[float]) -> str:
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):+.3f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reports", nargs="+", type=Path, metavar="JSON", help="files of --json, of one store and preset")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png")
+    args = parser.parse_args()
+    reports = [json.loads(path.read_text()) for path in args.reports]
+    titles = {f"{report['store']}, {report['preset']}. {report['machine_name']}" for report in reports}
+    if len(titles) > 1:
+        parser.error(f"these are not runs of one store and preset on one machine: {'; '.join(sorted(titles))}")
+    runs = [Run(**run) for report in reports for run in report["runs"]]
+    show([table(runs, min(titles))])
+    if args.plot is not None:
+        draw(args.plot, runs, min(titles))
+
+
+if __name__ == "__main__":
+    main()
