@@ -1,11 +1,10 @@
 """Which recipe is soonest as good? `python -m benchmarks.time_to_quality [STORE] [--variants ...] [--json FILE] [--plot FILE.png]`
 
 Every variant changes one thing of the reference (the preset with its defaults), and trains for the same time: first all take turns for a
-few steps, and the medians say how many steps each may take. Then, seed after seed, all train in turn, a part of their steps at a time, and
+few steps; the medians say how long a step is, and so how many steps each may take. Then, seed after seed, all train in turn, a part of their steps at a time, and
 after each part the average of the weights reconstructs hidden parts of days of people who were held out. The error is the mean over TASKS
 of the squared error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that a curve is what
-training would have given at any time. Seconds are steps times the variant's median step, without the loader, which works in other processes
-in training. Each seed holds out other people. Without STORE a cohort is simulated.
+training would have given at any time. Seconds are without the loader, which works in other processes in training. Each seed holds out other people. Without STORE a cohort is simulated.
 
 At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over people, predicts labels.csv
 where the store has one (mean correlation over the labels); otherwise a ridge classifier tells whose day it is (share that is right).
@@ -49,7 +48,7 @@ from lsm2.training.step import Trainer
 
 TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_1", "signal_imputation_2")
 LEARNING_RATE = 2e-3
-VALIDATION_DAYS, PROBE_DAYS = 12, 200
+VALIDATION_DAYS, PROBE_DAYS = 12, 120
 CALIBRATION_STEPS = 15
 PARTS = 5
 """Validations of a run."""
@@ -174,13 +173,13 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
     return float(np.mean([np.corrcoef(column, guess)[0, 1] for column, guess in zip(wanted.T, predicted, strict=True)]))
 
 
-def steps_in(budget: float, trainings: list[Training], advance: Callable[[str], object]) -> list[int]:
-    """How many steps each may take in `budget` seconds, from a few that they take in turn; the first, which warms up, does not count."""
+def time_steps(trainings: list[Training], advance: Callable[[str], object]) -> list[float]:
+    """Median seconds of a step of each; they take turns step by step, on the same days. The first, which warms up, does not count."""
     for turn in range(1 + CALIBRATION_STEPS):
         for training in trainings:
             advance(f"{training.variant}: how long is a step, {turn + 1} of {1 + CALIBRATION_STEPS}")
             training.advance(1)
-    return [max(FEWEST_STEPS, round(budget / statistics.median(training.step_seconds[1:]))) for training in trainings]
+    return [statistics.median(training.step_seconds[1:]) for training in trainings]
 
 
 def train_all(
@@ -191,7 +190,8 @@ def train_all(
     def start(name: str, seed: int, num_steps: int) -> Training:
         return Training(name, store, VARIANTS[name](config), seed, num_steps)
 
-    num_steps = steps_in(budget, [start(name, 0, FEWEST_STEPS) for name in variants], advance)
+    step_seconds = time_steps([start(name, 0, FEWEST_STEPS) for name in variants], advance)
+    num_steps = [max(FEWEST_STEPS, round(budget / time)) for time in step_seconds]
     for seed in seeds:
         trainings = [start(name, seed, count) for name, count in zip(variants, num_steps, strict=True)]
         curves: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
@@ -200,12 +200,12 @@ def train_all(
                 advance(f"seed {seed}, {training.variant}, part {part} of {PARTS}")
                 training.advance(training.num_steps * part // PARTS - training.steps_done)
                 curves[training.variant].append((training.steps_done, training.validate()))
-        for training in trainings:
+        for training, time in zip(trainings, step_seconds, strict=True):
             advance(f"seed {seed}, {training.variant}, probe")
             yield Run(
                 training.variant,
                 seed,
-                statistics.median(training.step_seconds),
+                time,
                 training.batches.train.batch_days or 0,
                 curves[training.variant],
                 probe(training.model(), store, seed),

@@ -26,7 +26,7 @@ class Run:
     variant: str
     seed: int
     step_seconds: float
-    """Median."""
+    """Median, when all variants took turns."""
     batch_days: int
     curve: list[tuple[int, dict[str, float]]]
     """Steps done, and by task the error over that of the mean fill."""
