@@ -1,10 +1,11 @@
 """Which recipe is soonest as good? `python -m benchmarks.time_to_quality [STORE] [--variants ...] [--json FILE] [--plot FILE.png]`
 
 Every variant changes one thing of the reference (the preset with its defaults), and trains for the same time: first all take turns for a
-few steps; the medians say how long a step is, and so how many steps each may take. Then, seed after seed, all train in turn, a part of their steps at a time, and
-after each part the average of the weights reconstructs hidden parts of days of people who were held out. The error is the mean over TASKS
-of the squared error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that a curve is what
-training would have given at any time. Seconds are without the loader, which works in other processes in training. Each seed holds out other people. Without STORE a cohort is simulated.
+few steps; the medians say how long a step is, without the loader, which in training works in other processes, and so how many steps each
+may take. Then, seed after seed, all train in turn, a part of their steps at a time, and after each part the average of the weights
+reconstructs hidden parts of days of people who were held out; each seed holds out others. The error is the mean over TASKS of the squared
+error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that a curve is what training would have
+given at any time. Without STORE a cohort is simulated.
 
 At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over people, predicts labels.csv
 where the store has one (mean correlation over the labels); otherwise a ridge classifier tells whose day it is (share that is right).

@@ -1,0 +1,27 @@
+"""How many bytes does a training step hold at its peak, per day, packed and as others do it?"""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.train_step_memory import measure_peak_bytes
+from benchmarks.train_step_report import OURS
+from benchmarks.train_step_ways import Days, Step
+from lsm2 import presets
+
+PEERS = ("ours_joint", "ours_full", "padded", "paper", "dense")
+
+
+@pytest.mark.parametrize("missing", [0.2, 0.49, 0.8])
+def bench_memory(benchmark, device, missing):
+    preset, num_days = (presets.base(), 64) if device.type == "cuda" else (presets.tiny(), 2)
+    days = Days.draw(preset, num_days, missing)
+    peaks = {}
+    for name in (OURS, *PEERS):
+        step = Step.of(name, days, device)
+        if device.type == "cuda":
+            step()  # compiles kernels
+        peaks[name] = measure_peak_bytes(step, device) / num_days
+    benchmark.extra_info["peak_bytes_per_day"] = peaks
+    benchmark.pedantic(Step.of(OURS, days, device), rounds=1)
+    print(f"\n  {missing:.0%} missing: " + ", ".join(f"{name} {peak / 1e6:.1f} MB a day" for name, peak in peaks.items()))
