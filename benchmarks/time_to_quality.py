@@ -55,6 +55,8 @@ PARTS = 5
 """Validations of a run."""
 FEWEST_STEPS = 2 * PARTS
 PENALTIES = tuple(float(10**power) for power in range(5))
+PAPER = ("decoder", "tied_qk_init", "position_base")
+"""Where the paper's recipe differs from ours, but for sizes."""
 KINDS = ("random_share", "time_share", "signal_share")
 
 
@@ -79,7 +81,7 @@ VARIANTS: dict[str, Callable[[LSM2Config], LSM2Config]] = {
     "random_mostly": lambda config: masks(config, random_share=0.8, time_share=0.1, signal_share=0.1),
     "joint": lambda config: dataclasses.replace(config, decoder="joint"),
     "full": lambda config: dataclasses.replace(config, decoder="full"),
-    "paper": lambda config: dataclasses.replace(config, decoder="full", tied_qk_init=None, position_base=10_000.0),
+    "paper": lambda config: dataclasses.replace(config, **{name: getattr(presets.paper(), name) for name in PAPER}),
 }
 
 

@@ -20,7 +20,7 @@ from lsm2.errors import InputError
 if TYPE_CHECKING:
     from lsm2.data.store import DayStore
 
-PRESETS = {preset.__name__: preset for preset in (presets.tiny, presets.small, presets.base)}
+PRESETS = {preset.__name__: preset for preset in (presets.tiny, presets.small, presets.base, presets.paper)}
 
 app = tyro.extras.SubcommandApp()
 importers = tyro.extras.SubcommandApp()
@@ -46,6 +46,10 @@ class ModelOptions:
     """Blocks in the decoder."""
     decoder_heads: int | None = None
     """Attention heads in the decoder."""
+    tied_qk_init: float | None = None
+    """Key weights start equal to query weights of deviation this / sqrt(width); 0: independent."""
+    position_base: float | None = None
+    """Base of the sin-cos positions."""
 
 
 # tyro wraps an InputError raised while it parses in words about its own workings, so these two are checked after parsing.
@@ -171,7 +175,7 @@ def pretrain(
     """Train an AIM masked autoencoder on a store of days.
 
     Args:
-        preset: tiny (1M parameters), small (8M) or base (25M).
+        preset: tiny (1M parameters), small (8M), base (25M), or paper (25M, with what is known of the paper's recipe).
         data: Folder of a store.
         out: Folder of the run.
         resume: Continue from the newest checkpoint of the run.
@@ -186,6 +190,8 @@ def pretrain(
 
     store = DayStore.open(data)
     changes = {name: value for name, value in dataclasses.asdict(model).items() if value is not None}
+    if changes.get("tied_qk_init") == 0:
+        changes["tied_qk_init"] = None
     config = _config_for(store, PRESETS[preset](), changes | {"masking": masking_config})
     run = run_pretraining(config, train_config, store, out, resume=resume)
     print(f"model in {run / 'model'}")

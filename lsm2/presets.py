@@ -16,3 +16,8 @@ def small() -> LSM2Config:
 def base() -> LSM2Config:
     """24.6M parameters, the size that fits what is known of LSM-2's 25M."""
     return LSM2Config()
+
+
+def paper() -> LSM2Config:
+    """`base` with what is known of the paper instead of our defaults: a decoder over all positions, independent keys, usual positions."""
+    return LSM2Config(decoder="full", tied_qk_init=None, position_base=10_000.0)

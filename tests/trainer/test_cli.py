@@ -126,6 +126,30 @@ def test_flags_for_memory_and_speed_reach_the_run(cohort, tmp_path):
     assert train["activation_checkpointing"] is True and train["compile"] is False
 
 
+@pytest.mark.parametrize(
+    ("options", "tied", "base", "share"),
+    [
+        ([], None, 10_000.0, 1.0),
+        (["--decoder", "cross", "--tied-qk-init", "1.5", "--position-base", "50", "--query-share", "0.5"], 1.5, 50.0, 0.5),
+    ],
+    ids=["as it is", "changed"],
+)
+def test_the_paper_is_one_preset_away(cohort, tmp_path, options, tied, base, share):
+    at = TINY.index("--max-queries")  # every hidden token is asked for
+    small = TINY[:at] + TINY[at + 2 :]
+    assert main(["pretrain", "paper", "--data", str(cohort), "--out", str(tmp_path / "run"), "--steps", "1", *small, *options]) == 0
+    model = json.loads((tmp_path / "run" / "config.json").read_text())["model"]
+    assert (model["tied_qk_init"], model["position_base"], model["masking"]["query_share"]) == (tied, base, share)
+    assert model["decoder"] == ("cross" if options else "full")
+
+
+def test_tied_qk_init_of_0_means_independent_keys(cohort, tmp_path):
+    assert (
+        main(["pretrain", "tiny", "--data", str(cohort), "--out", str(tmp_path / "run"), "--steps", "1", *TINY, "--tied-qk-init", "0"]) == 0
+    )
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["tied_qk_init"] is None
+
+
 def test_a_folder_that_is_no_store_or_no_run_is_named(cohort, tmp_path, capsys):
     assert str(tmp_path / "nowhere") in one_line_of_blame(capsys, "info", tmp_path / "nowhere")
     assert str(tmp_path) in one_line_of_blame(capsys, "info", tmp_path)
