@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from rich.table import Table
@@ -60,7 +61,7 @@ def table(runs: Sequence[Run], title: str) -> Table:
     """A row per variant: errors after the same time and after the same number of days, the time to the reference's last error, the probe.
 
     The same time and number of days are the most that all variants reached. `vs reference`: mean and standard deviation of the differences
-    of each seed.
+    of each seed; "-" before the first validation.
     """
     by_variant = {variant: list(group) for variant, group in grouped(runs, lambda run: run.variant)}
     step_seconds = {name: statistics.median(run.step_seconds for run in group) for name, group in by_variant.items()}
@@ -79,7 +80,7 @@ def table(runs: Sequence[Run], title: str) -> Table:
         ):
             errors = [run.error_after(steps) for run in group]
             differences = [run.error_after(steps) - references[run.seed].error_after(steps_of_reference) for run in group]
-            cells += [f"{statistics.mean(errors):.3f}", _mean_and_spread(differences)]
+            cells += ["-", "-"] if math.isnan(sum(differences)) else [f"{statistics.mean(errors):.3f}", _mean_and_spread(differences)]
         reached = statistics.median(
             run.seconds_to(references[run.seed].error_after(equal_seconds / step_seconds[REFERENCE]), step_seconds[name]) for run in group
         )
@@ -94,10 +95,11 @@ def table(runs: Sequence[Run], title: str) -> Table:
     return result
 
 
-def draw(path: Path, runs: Sequence[Run], title: str) -> None:
+def draw(path: Path | IO[bytes], runs: Sequence[Run], title: str) -> None:
     """Write a PNG: error against seconds of training, and against days seen; means over the seeds."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(13, 6), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -114,9 +116,12 @@ def draw(path: Path, runs: Sequence[Run], title: str) -> None:
         axis.grid(color="#dddddd", linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
     axes[1].set_xscale("log")
+    axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[1].xaxis.set_major_formatter("{x:,g}")
+    axes[1].xaxis.set_minor_locator(NullLocator())
     axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     figure.supxlabel(title, fontsize=9, color="#555555")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format="png")
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

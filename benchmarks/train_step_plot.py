@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from benchmarks.train_step_report import TARGET_MISSING, Case, Result
 
@@ -33,7 +33,7 @@ Point = tuple[float, float, bool]
 """Where, milliseconds per window, and whether they were measured."""
 
 
-def draw(path: Path, results: Sequence[Result], machine: str) -> None:
+def draw(path: Path | IO[bytes], results: Sequence[Result], machine: str) -> None:
     """Write a PNG: a row per preset, missing fractions to the left, windows to the right."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -56,7 +56,7 @@ def draw(path: Path, results: Sequence[Result], machine: str) -> None:
         right.xaxis.set_minor_locator(NullLocator())
     caption = "forward, loss and backward under bf16 autocast, no optimizer; hollow: estimated, not run; flex on a CPU: forward alone"
     figure.supxlabel(f"{machine}. {caption}", fontsize=9, color="#555555")
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format="png")
 
 
 def _draw_lines(axis: Any, results: Sequence[Result], by: Literal["missing", "window_tokens"]) -> None:

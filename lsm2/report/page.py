@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from lsm2.evaluate.tasks import TASKS
 from lsm2.report.cohort import MISSING_KINDS
+from lsm2.report.html import document, figure, section, table
 from lsm2.report.plots import METHOD_LABELS
 from lsm2.report.summary import best_methods, gains_over_linear
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2126; --soft: #5c6570; --line: #dcdfe3; --paper: #fbfbfa; --mark: #0b4fb3; --tint: #eef3fb }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e4e6e9; --soft: #9aa3ad; --line: #363b42; --paper: #16181b; --mark: #8ab4f8; --tint: #232c3a }
-}
-body { margin: 0 auto; max-width: 68rem; padding: 2rem 1.25rem 4rem; font: 16px/1.55 system-ui, sans-serif }
-body { color: var(--ink); background: var(--paper) }
-h1 { font-size: 1.7rem; margin: 0 } h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem } p { max-width: 46rem }
-.soft, figcaption, caption { color: var(--soft); font-size: .9rem }
-.headline { background: var(--tint); border-left: 4px solid var(--mark); padding: .7rem 1rem; margin: 1.2rem 0 }
-.headline p { margin: .2rem 0; max-width: none }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; margin: .4rem 0 1rem }
-th, td { padding: .28rem .7rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
-th:first-child, td:first-child { text-align: left } thead th { color: var(--soft); font-weight: 600 }
-td.best { color: var(--mark); font-weight: 700 } caption { text-align: left; padding-bottom: .3rem }
-figure { margin: 1.6rem 0 }
-figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px }
-details { margin: .3rem 0 } summary { cursor: pointer }
-.columns { display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start }
-"""
 
 
 def render_page(
@@ -51,24 +29,18 @@ def render_page(
         gains = "".join(f"<p>{escape(line)}</p>" for line in gains_over_linear(evaluation))
         parts += [
             f'<div class="headline">{gains}</div>' if gains else "",
-            _section("Reconstruction of hidden data", _evaluation(evaluation)),
+            section("Reconstruction of hidden data", _evaluation(evaluation)),
         ]
     else:
         parts.append('<div class="headline"><p>Not evaluated yet: <code>lsm2 evaluate RUN --data STORE</code> adds the numbers.</p></div>')
     parts += [f"<p>{escape(note)}</p>" for note in notes]
-    parts += [_figure(caption, png) for caption, png in figures.items()]
+    parts += [figure(caption, png) for caption, png in figures.items()]
     if evaluation:
-        parts.append(_section("Signal by signal", _per_signal(evaluation)))
+        parts.append(section("Signal by signal", _per_signal(evaluation)))
     if cohort:
-        parts.append(_section("The data", _cohort(cohort)))
-    parts.append(_section("Settings", _settings(config)))
-    body = "\n".join(part for part in parts if part)
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(name)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n{body}\n</body></html>\n'
-
-
-def _section(title: str, content: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n{content}"
+        parts.append(section("The data", _cohort(cohort)))
+    parts.append(section("Settings", _settings(config)))
+    return document(name, parts)
 
 
 def _subtitle(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
@@ -108,7 +80,7 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
         "model sees one day.",
         f"Days with too little data for a task are left out of it: {', '.join(skipped)}." if skipped else "",
     ]
-    return _table(header, rows, caption) + "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)
+    return table(header, rows, caption) + "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)
 
 
 def _per_signal(evaluation: dict[str, Any]) -> str:
@@ -124,8 +96,8 @@ def _per_signal(evaluation: dict[str, Any]) -> str:
                 ([*cells, *in_unit, aim["unit"] or "-"], ["", *("best" if method in best else "" for method in per_method), "", "", ""])
             )
         header = ["signal", *METHOD_LABELS.values(), "AIM, mean absolute", "linear, mean absolute", "unit"]
-        table = _table(header, rows, "Mean squared error on normalised values; mean absolute error in the signal's unit")
-        blocks.append(f"<details><summary>{escape(TASKS[name].label if name in TASKS else name)}</summary>{table}</details>")
+        errors = table(header, rows, "Mean squared error on normalised values; mean absolute error in the signal's unit")
+        blocks.append(f"<details><summary>{escape(TASKS[name].label if name in TASKS else name)}</summary>{errors}</details>")
     return "\n".join(blocks)
 
 
@@ -146,9 +118,9 @@ def _cohort(cohort: dict[str, Any]) -> str:
                 [""] * 7,
             )
         )
-    tables = _table(["missing", "of all minutes"], kinds) + (
+    tables = table(["missing", "of all minutes"], kinds) + (
         "<details><summary>Each signal</summary>"
-        + _table(["signal", "unit", "missing", "median gap (min)", "5 %", "median", "95 %"], rows)
+        + table(["signal", "unit", "missing", "median gap (min)", "5 %", "median", "95 %"], rows)
         + "</details>"
     )
     looked_at = f'<p class="soft">Missingness and quantiles over {cohort["num_days_looked_at"]} days.</p>'
@@ -159,26 +131,9 @@ def _settings(config: dict[str, Any]) -> str:
     model = {key: value for key, value in config["model"].items() if key != "masking"}
     tables = [("model", model), ("masking", config["model"].get("masking", {})), ("training", config["train"])]
     shown = [
-        _table([title, ""], [([key.replace("_", " "), str(value)], ["", ""]) for key, value in values.items()]) for title, values in tables
+        table([title, ""], [([key.replace("_", " "), str(value)], ["", ""]) for key, value in values.items()]) for title, values in tables
     ]
     return f'<div class="columns">{"".join(shown)}</div>'
-
-
-def _table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], caption: str = "") -> str:
-    """A table of rows (cells, css class of each cell)."""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(map(_cell, cells, marks))}</tr>" for cells, marks in rows)
-    shown_caption = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{shown_caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str, mark: str) -> str:
-    return f'<td class="{mark}">{escape(text)}</td>' if mark else f"<td>{escape(text)}</td>"
-
-
-def _figure(caption: str, png: bytes) -> str:
-    data = base64.b64encode(png).decode()
-    return f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _number(value: float) -> str:
