@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 RUN = runs/demo
+BENCH = runs/bench
 
 # OpenMP threads that wait spinning make every small operation several times slower as soon as a core is shared with anything else.
 export OMP_WAIT_POLICY = PASSIVE
@@ -23,7 +24,9 @@ sanitize: .venv/installed
 	tests/sanitize.sh thread
 
 bench: .venv/installed
-	$(BIN)/python -m pytest benchmarks
+	mkdir -p $(BENCH)
+	$(BIN)/python -m pytest benchmarks --benchmark-json=$(BENCH)/suites.json
+	$(BIN)/python -m benchmarks.report $(BENCH) --out $(BENCH)/report.html
 
 lint: .venv/installed
 	$(BIN)/ruff check .
