@@ -19,6 +19,7 @@ import functools
 import json as json_format
 import statistics
 import textwrap
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -28,9 +29,10 @@ import pytest
 import torch
 
 from benchmarks.attention_peers import installed_peers
-from benchmarks.attention_ways import NUM_HEADS, REFERENCE, Call, Problem, at_level, check, ours, sdpa_padded, sdpa_split, torch_varlen
+from benchmarks.attention_ways import NUM_HEADS, REFERENCE, Call, Problem, Way, at_level, check, ours, sdpa_padded, sdpa_split, torch_varlen
 from benchmarks.environment import describe_machine
 from benchmarks.lengths import PATTERNS, exponentials, lengths, useful_flops
+from benchmarks.own_peers import load_peers
 from benchmarks.tables import empty_table, grouped, show
 from benchmarks.timing import best_of, exponential_yardstick, product_yardstick, race
 from lsm2_kernels import _ops
@@ -154,13 +156,12 @@ def compare(case: Case, levels: list[str], rates: Rates, timed: Timed) -> list[L
     return [Line(case, level, best[level], {name: best[name] for name in peers}, flops, num_exponentials) for level in levels]
 
 
-def compare_peers(case: Case, level: str, timed: Timed) -> list[PeerLine]:
-    """Race ours against every other library's way that is installed; a way that fails is reported."""
+def compare_peers(case: Case, level: str, makers: Mapping[str, Callable[[Problem], Way]], timed: Timed) -> list[PeerLine]:
+    """Race ours against other ways; one that fails is reported."""
     problem = case.problem()
     our_way = ours(problem)
     calls: dict[str, Call] = {"ours": at_level(level, our_way.call(backward=case.backward))}
     notes = {"ours": level}
-    makers, missing = installed_peers()
     for name, make in makers.items():
         try:
             peer = make(problem)
@@ -170,7 +171,6 @@ def compare_peers(case: Case, level: str, timed: Timed) -> list[PeerLine]:
         except Exception as error:
             calls.pop(name, None)
             notes[name] = f"{type(error).__name__}: {error}"
-    notes |= {name: f"{module} is not installed" for name, module in missing.items()}
     best = timed(calls, pause=SETTLING_SECONDS)
     return [PeerLine(case, name, best.get(name), best[name] / best["ours"] if name in best else None, note) for name, note in notes.items()]
 
@@ -222,6 +222,7 @@ def main(
     levels: tuple[str, ...] = (),
     rounds: int = 9,
     all_peers: bool = False,
+    peer: Path | None = None,
     peer_rounds: int = 3,
     patience: float = 60.0,
     json: Path | None = None,
@@ -238,6 +239,7 @@ def main(
         levels: Instruction sets of our kernels; the best that this machine has if none is named.
         rounds: Rounds of the comparison with torch.
         all_peers: Compare with other libraries too, as far as they are installed, in a second table.
+        peer: A Python file with ways of your own to compare with, too; see benchmarks/README.md.
         peer_rounds: Rounds of that.
         patience: Seconds after which a way takes no further turn in a comparison, so that one a hundred times slower does not hold up all.
         json: File for all numbers.
@@ -252,6 +254,8 @@ def main(
             known = ", ".join(_ops.INSTRUCTION_SETS)
             raise SystemExit(f"--levels: no kernels for {level!r} on this machine or in this build; known are {known}") from error
     used_levels = list(levels) or [_ops.instruction_set() or REFERENCE]
+    makers, missing = installed_peers() if all_peers else ({}, {})
+    makers |= load_peers(peer) if peer is not None else {}
     lines: list[Line] = []
     peer_lines: list[PeerLine] = []
     rates: dict[str, Rates] = {}
@@ -259,14 +263,15 @@ def main(
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     # Ctrl-C ends the measurement, not the report.
     with Progress(*columns, console=Console(stderr=True)) as bar, contextlib.suppress(KeyboardInterrupt):
-        task = bar.add_task("", total=len(cases) * (rounds + peer_rounds * all_peers))
+        task = bar.add_task("", total=len(cases) * (rounds + peer_rounds * bool(makers)))
         timed = functools.partial(best_of, patience=patience, after_round=lambda: bar.advance(task))
         for case in cases:
             torch.set_num_threads(case.threads)
             bar.update(task, description=f"{case.machine}, D {case.head_dim}, {case.direction}, {case.pattern}")
             lines += compare(case, used_levels, rates.setdefault(case.machine, Rates()), functools.partial(timed, rounds=rounds))
-            if all_peers:
-                peer_lines += compare_peers(case, used_levels[-1], functools.partial(timed, rounds=peer_rounds))
+            if makers:
+                peer_lines += compare_peers(case, used_levels[-1], makers, functools.partial(timed, rounds=peer_rounds))
+                peer_lines += [PeerLine(case, name, None, None, f"{module} is not installed") for name, module in missing.items()]
 
     show(
         f"{machine}: {rate.products / 1e9:.0f} GFLOP/s in products, {rate.exponentials / 1e9:.2f} G exponentials/s"

@@ -26,6 +26,7 @@ from benchmarks.attention_gpu_peers import LEAST_TRIED, PEERS, SLOW_TO_COMPILE, 
 from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, detail_table, headline, summary_table, verdicts
 from benchmarks.attention_ways import NUM_HEADS, Way, ours
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_flops
+from benchmarks.own_peers import load_peers
 from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -173,12 +174,17 @@ def main() -> None:
     parser.add_argument("--patterns", nargs="+", choices=GPU_PATTERNS, default=list(GPU_PATTERNS))
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 32])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peer", type=Path, help="a Python file with ways of your own; see benchmarks/README.md")
     parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--patience", type=float, default=0.4, help="seconds after which a way takes no further turn in a race")
     parser.add_argument("--seconds", type=float, default=115.0, help="no race is begun after so long; those left out are named")
     parser.add_argument("--dry-run", action="store_true", help="tiny problems on the CPU: shows that the program runs, and nothing else")
     args = parser.parse_args()
+    if args.peer is not None:
+        own = load_peers(args.peer)
+        PEERS.update(own)
+        args.peers += own
     start = time.monotonic()
     settings = Settings(DTYPES[args.dtype], 2 if args.dry_run else args.rounds, args.patience, args.dry_run)
     if args.dry_run:
