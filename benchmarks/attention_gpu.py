@@ -27,7 +27,7 @@ from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, deta
 from benchmarks.attention_ways import NUM_HEADS, Way, ours
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_flops
 from benchmarks.own_peers import load_peers
-from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product
+from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product, summarise
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCES = {torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -113,7 +113,7 @@ def race(pattern: str, head_dim: int, names: Iterable[str], settings: Settings) 
             if name in notes:
                 results.append(Result(*case, note=notes[name]))
                 continue
-            middle, low, high = spread(laps[name])
+            middle, low, high = summarise(laps[name]).values()
             ratio = middle / statistics.median(laps[OURS])
             rates = flops / middle / 1e12, flops / middle / product_rate
             results.append(Result(*case, middle * 1e3, low * 1e3, high * 1e3, len(laps[name]), *rates, ratio, metadata.get(name)))
@@ -138,14 +138,6 @@ def time_metadata(ways: dict[str, Way], settings: Settings) -> dict[str, float]:
     calls = {name: way.metadata for name, way in ways.items() if way.metadata is not None}
     laps = laps_of(calls, METADATA_ROUNDS, patience=settings.patience)
     return {name: statistics.median(laps[name]) * 1e3 if name in laps else 0.0 for name in ways}
-
-
-def spread(laps: list[float]) -> tuple[float, float, float]:
-    """Median, and the times that a fifth of the laps is below and above."""
-    if len(laps) < 2:
-        return laps[0], laps[0], laps[0]
-    fifths = statistics.quantiles(laps, n=5, method="inclusive")
-    return statistics.median(laps), fifths[0], fifths[3]
 
 
 def plan(patterns: Sequence[str], head_dims: Sequence[int], names: Sequence[str]) -> list[tuple[str, int, list[str]]]:

@@ -21,7 +21,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,6 @@ class Training:
     seed: int
     num_steps: int
     steps_done: int = 0
-    step_seconds: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         heldout = heldout_subjects(self.store.subjects, 0.2, self.seed)
@@ -125,12 +124,13 @@ class Training:
         make = OneKindBatches if self.variant == "one_kind_a_batch" else StepBatches
         self.batches = make(self.store, days, normalization, self.config, settings, ranks)
 
-    def advance(self, steps: int) -> None:
-        """Train for some steps more, each timed without its loading."""
-        until = self.steps_done + steps
+    def advance(self, steps: int) -> list[float]:
+        """Train for some steps more; the seconds of each, without its loading."""
+        until, laps = self.steps_done + steps, []
         for step, parts in enumerate(load_steps(self.batches, self.steps_done, until, self.trainer.ranks.device), start=self.steps_done):
-            self.step_seconds.append(seconds(lambda step=step, parts=parts: self.trainer.step(step, parts, False)))
+            laps.append(seconds(lambda step=step, parts=parts: self.trainer.step(step, parts, False)))
         self.steps_done = until
+        return laps
 
     def model(self) -> LSM2:
         """With the average of the weights, as pre-training saves it."""
@@ -178,11 +178,12 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
 
 def time_steps(trainings: list[Training], advance: Callable[[str], object]) -> list[float]:
     """Median seconds of a step of each; they take turns step by step, on the same days. The first, which warms up, does not count."""
+    laps: list[list[float]] = [[] for _ in trainings]
     for turn in range(1 + CALIBRATION_STEPS):
-        for training in trainings:
+        for training, times in zip(trainings, laps, strict=True):
             advance(f"{training.variant}: how long is a step, {turn + 1} of {1 + CALIBRATION_STEPS}")
-            training.advance(1)
-    return [statistics.median(training.step_seconds[1:]) for training in trainings]
+            times += training.advance(1)
+    return [statistics.median(times[1:]) for times in laps]
 
 
 def train_all(
