@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ import torch
 
 from benchmarks.agreement import assert_same, describe_error
 from benchmarks.attention_gpu_peers import LEAST_TRIED, PEERS, SLOW_TO_COMPILE, GpuProblem, NotApplicable
-from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, detail_table, headline, summary_table, verdicts
+from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, detail_table, headline, races_of, summary_table, verdicts
 from benchmarks.attention_ways import NUM_HEADS, Way, ours
-from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_flops
+from benchmarks.environment import describe_machine
+from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_bytes, useful_flops
 from benchmarks.own_peers import load_peers
-from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product, summarise
+from benchmarks.results import write_results
+from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 TOLERANCES = {torch.bfloat16: 3e-2, torch.float16: 5e-3}
@@ -80,7 +81,7 @@ def race(pattern: str, head_dim: int, names: Iterable[str], settings: Settings) 
     """Times of ours and of these peers in both directions, on one problem."""
     lengths = [20 + 13 * i for i in range(DRY_RUN_SEQUENCES)] if settings.dry_run else gpu_lengths(pattern)
     lengths = [64] * DRY_RUN_SEQUENCES if settings.dry_run and pattern == "uniform" else lengths
-    problem = GpuProblem.random_on(settings.device, lengths, head_dim, settings.dtype)
+    problem = GpuProblem.random(lengths, head_dim, settings.dtype, settings.device)
     ways = {OURS: ours(problem)}
     errors: dict[str, str] = {}
     for name in names:
@@ -107,16 +108,15 @@ def race(pattern: str, head_dim: int, names: Iterable[str], settings: Settings) 
 
         laps = laps_of(calls, settings.rounds, measure=measure, patience=settings.patience)
         flops = useful_flops(lengths, NUM_HEADS, head_dim, backward=backward)
+        moved = useful_bytes(sum(lengths), NUM_HEADS, head_dim, settings.dtype.itemsize, backward=backward)
         product_rate = product.work / statistics.median(laps["product"])
         for name in (OURS, *(name for name in PEERS if name in ways or name in errors)):
             case = pattern, head_dim, direction, name
             if name in notes:
                 results.append(Result(*case, note=notes[name]))
                 continue
-            middle, low, high = summarise(laps[name]).values()
-            ratio = middle / statistics.median(laps[OURS])
-            rates = flops / middle / 1e12, flops / middle / product_rate
-            results.append(Result(*case, middle * 1e3, low * 1e3, high * 1e3, len(laps[name]), *rates, ratio, metadata.get(name)))
+            ratio = statistics.median(laps[name]) / statistics.median(laps[OURS])
+            results.append(Result(*case, tuple(laps[name]), flops, moved, product_rate, ratio, metadata.get(name)))
     return results
 
 
@@ -163,7 +163,7 @@ def label(pattern: str, head_dim: int, names: Sequence[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every race")
-    parser.add_argument("--patterns", nargs="+", choices=GPU_PATTERNS, default=list(GPU_PATTERNS))
+    parser.add_argument("--patterns", nargs="+", choices=(*GPU_PATTERNS, "simulated"), default=list(GPU_PATTERNS))
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 32])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--peer", type=Path, help="a Python file with ways of your own; see benchmarks/README.md")
@@ -195,9 +195,8 @@ def main() -> None:
             print(f"{time.monotonic() - start:6.1f} s  {label(*races.pop(0))}")
             gc.collect()
             if args.json is not None:
-                machine = "CPU, dry run" if args.dry_run else torch.cuda.get_device_name()
-                report = {"machine": machine, "torch": torch.__version__, "dtype": args.dtype, "failures": failures}
-                args.json.write_text(json.dumps(report | {"results": [asdict(result) for result in results]}, indent=1))
+                machine = describe_machine() | {"dry_run": args.dry_run, "failures": failures}
+                write_results(args.json, races_of(results, args.dtype), machine=machine)
     missing = [*failures, *(f"left out for want of time: {label(*race)}" for race in races)]
     if args.dry_run:
         print("a dry run: no number below says anything about speed")

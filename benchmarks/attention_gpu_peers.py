@@ -29,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.attention_peers import compiled_flex
-from benchmarks.attention_ways import NUM_HEADS, Call, Problem, Way
+from benchmarks.attention_ways import Call, Problem, Way
 
 
 class NotApplicable(Exception):
@@ -38,14 +38,6 @@ class NotApplicable(Exception):
 
 class GpuProblem(Problem):
     """A problem with the other layouts that ways like; each is made once, when the first way asks for it."""
-
-    @staticmethod
-    def random_on(device: torch.device, sequence_lengths: list[int], head_dim: int, dtype: torch.dtype) -> GpuProblem:
-        """Standard normal numbers, drawn on the device."""
-        generator = torch.Generator(device).manual_seed(0)
-        total = sum(sequence_lengths)
-        qkv = torch.randn(total, 3, NUM_HEADS, head_dim, generator=generator, device=device, dtype=dtype)
-        return GpuProblem(sequence_lengths, qkv, torch.randn(qkv[:, 0].shape, generator=generator, device=device, dtype=dtype))
 
     @cached_property
     def apart(self) -> list[Tensor]:

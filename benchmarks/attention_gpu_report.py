@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.tables import verdict
+from benchmarks.results import Race
+from benchmarks.tables import grouped, verdict
+from benchmarks.timing import summarise
 
 FORWARD, BOTH = DIRECTIONS = ("forward", "forward+backward")
 OURS = "ours"
@@ -15,21 +19,37 @@ LEAST_RATIO = 0.95
 
 @dataclass(frozen=True)
 class Result:
-    """One way in one race; no times but a note where it could not take part. `ratio` is to ours, metadata_ms is spent once per batch."""
+    """One way in one race; no laps but a note where it could not take part. `ratio` is to ours, metadata_ms is spent once per batch."""
 
     pattern: str
     head_dim: int
     direction: str
     way: str
-    ms: float | None = None
-    ms_p20: float | None = None
-    ms_p80: float | None = None
-    num_laps: int = 0
-    tflops: float | None = None
-    share_of_product: float | None = None
+    laps: tuple[float, ...] = ()
+    """Seconds."""
+    flops: float = 0.0
+    moved_bytes: float = 0.0
+    """Both useful ones."""
+    product_rate: float = 0.0
+    """FLOP/s of a large matrix product, in the same race."""
     ratio: float | None = None
     metadata_ms: float | None = None
     note: str = ""
+
+    @property
+    def ms(self) -> float | None:
+        """Median of the laps."""
+        return statistics.median(self.laps) * 1e3 if self.laps else None
+
+    @property
+    def tflops(self) -> float:
+        """Useful TFLOP/s; 0 where there are no laps."""
+        return self.flops / statistics.median(self.laps) / 1e12 if self.laps else 0.0
+
+    @property
+    def share_of_product(self) -> float:
+        """Of the rate of the matrix product."""
+        return self.tflops * 1e12 / self.product_rate if self.laps else 0.0
 
     @property
     def case(self) -> tuple[str, int, str]:
@@ -50,7 +70,7 @@ class Target:
     def verdict(self, results: Sequence[Result]) -> str:
         """One line."""
         measured = next((result for result in results if (*result.case, result.way) == self._measured_by()), None)
-        value = None if measured is None else measured.tflops if self.peer is None else measured.ratio
+        value = None if measured is None or not measured.laps else measured.tflops if self.peer is None else measured.ratio
         what = f"{self.pattern}, D {self.head_dim}, {self.direction}: wanted {self.wanted:g}"
         what += " TFLOP/s" if self.peer is None else f"x the speed of {self.peer}"
         return verdict(None if value is None else value >= self.wanted, f"{what}, is {'unknown' if value is None else f'{value:.3g}'}")
@@ -67,6 +87,24 @@ TARGETS = (
     Target("aim", 64, BOTH, 1.5, "torch_varlen"),
     Target("short", 64, BOTH, 2.0, "torch_varlen"),
 )
+
+
+def races_of(results: Sequence[Result], dtype: str) -> Iterator[Race]:
+    """As they are saved: a race per case, ours as in its first; each way's ratio is to ours in the race that it took part in."""
+    for (pattern, head_dim, direction), group in grouped(results, lambda result: result.case):
+        ours = next(result for result in group if result.way == OURS)
+        ways: dict[str, dict[str, Any]] = {}
+        for result in group:
+            times = summarise(result.laps) | {"ratio_to_ours": result.ratio} if result.laps else {"error": result.note}
+            ways.setdefault(result.way, times | {"metadata_ms": result.metadata_ms})
+        params = {"pattern": pattern, "head_dim": head_dim, "direction": direction, "dtype": dtype}
+        extra = {
+            "dtype": dtype,
+            "useful_flops": ours.flops,
+            "useful_bytes": ours.moved_bytes,
+            "ceilings": {"flops_per_second": ours.product_rate},
+        }
+        yield Race("attention_gpu", f"D {head_dim}, {dtype}, {direction}, {pattern}", params, ways, extra, ours.laps)
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:
@@ -105,7 +143,7 @@ def summary_table(results: Sequence[Result]) -> Iterator[str]:
         pattern, head_dim, direction = case
         peer = best.get(case)
         beaten = f"{peer.way:20}{peer.ratio:6.2f}x" if peer is not None else "none"
-        yield f"{pattern:9}{head_dim:4}  {direction:18}{ours.ms:9.3f}{ours.tflops:9.3g}{100 * (ours.share_of_product or 0):11.1f}  {beaten}"
+        yield f"{pattern:9}{head_dim:4}  {direction:18}{ours.ms:9.3f}{ours.tflops:9.3g}{100 * ours.share_of_product:11.1f}  {beaten}"
 
 
 def first_of_ours(results: Sequence[Result]) -> dict[tuple[str, int, str], Result]:
@@ -125,12 +163,13 @@ def detail_table(results: Sequence[Result]) -> Iterator[str]:
         for result in results:
             if result.case != case:
                 continue
-            if result.ms is None:
+            if not result.laps:
                 yield f"  {result.way:20}{result.note}"
                 continue
-            times = f"{result.ms:9.3f} ms (p20 {result.ms_p20:.3f}, p80 {result.ms_p80:.3f}, {result.num_laps} laps)"
+            middle, low, high, _ = (1e3 * seconds for seconds in summarise(result.laps).values())
+            times = f"{middle:9.3f} ms (p20 {low:.3f}, p80 {high:.3f}, {len(result.laps)} laps)"
             metadata = f"  metadata {result.metadata_ms:.2f} ms" if result.metadata_ms else ""
-            shares = f"{result.tflops:7.3g} TFLOP/s{100 * (result.share_of_product or 0):6.1f}%{result.ratio:7.2f}x"
+            shares = f"{result.tflops:7.3g} TFLOP/s{100 * result.share_of_product:6.1f}%{result.ratio:7.2f}x"
             yield f"  {result.way:20}{times:50}{shares}{metadata}"
 
 

@@ -2,22 +2,24 @@
 
 - `ours`: `varlen_attention_qkvpacked` on (T, 3, H, D);
 - `sdpa_split`: torch's scaled_dot_product_attention once per sequence, the sequences cut by `qkv.split(lengths)`;
-- `sdpa_padded`: one call on the batch padded to its longest sequence, with a broadcast (B, 1, 1, N) key mask, already padded for free;
+- `sdpa_padded`: one call on the batch padded to its longest sequence, already padded for free, with a broadcast (B, 1, 1, N) key mask
+  where lengths differ;
 - `torch_varlen`: torch.nn.attention.varlen.varlen_attn, on a GPU (it has no CPU kernel).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
+from benchmarks.agreement import describe_error
 from lsm2_kernels import _ops, varlen_attention_qkvpacked
 from lsm2_kernels.testing import cu_seqlens_of
 
@@ -36,13 +38,20 @@ class Problem:
     qkv: torch.Tensor
     grad: torch.Tensor
 
-    @staticmethod
-    def random(sequence_lengths: list[int], head_dim: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Problem:
-        """Standard normal numbers, the same on every device."""
-        generator = torch.Generator().manual_seed(0)
-        qkv = torch.randn(sum(sequence_lengths), 3, NUM_HEADS, head_dim, generator=generator)
-        grad = torch.randn(sum(sequence_lengths), NUM_HEADS, head_dim, generator=generator)
-        return Problem(sequence_lengths, qkv.to(device, dtype), grad.to(device, dtype))
+    @classmethod
+    def random(
+        cls,
+        sequence_lengths: list[int],
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        num_heads: int = NUM_HEADS,
+    ) -> Self:
+        """Standard normal numbers, drawn on the device."""
+        generator = torch.Generator(device).manual_seed(0)
+        shape = sum(sequence_lengths), 3, num_heads, head_dim
+        qkv = torch.randn(shape, generator=generator, device=device, dtype=dtype)
+        return cls(sequence_lengths, qkv, torch.randn(qkv[:, 0].shape, generator=generator, device=device, dtype=dtype))
 
     @cached_property
     def cu_seqlens(self) -> torch.Tensor:
@@ -134,8 +143,8 @@ def sdpa_split(problem: Problem) -> Way:
 
 
 def sdpa_padded(problem: Problem) -> Way:
-    """Padded qkv (B, N, 3, H, D) -> out (B, N, H, D), one SDPA call with a key mask."""
-    key_mask = problem.keep[:, None, None, :]
+    """Padded qkv (B, N, 3, H, D) -> out (B, N, H, D), one SDPA call with a key mask; without one where all lengths are equal."""
+    key_mask = problem.keep[:, None, None, :] if len(set(problem.lengths)) > 1 else None
 
     def attend(qkv: torch.Tensor) -> torch.Tensor:
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -157,6 +166,22 @@ def torch_varlen(problem: Problem) -> Way:
         return out
 
     return torch_way(attend, problem.qkv, problem.grad)
+
+
+def enter(
+    makers: Mapping[str, Callable[[Any], Way]], problem: Problem, our_way: Way, *, backward: bool
+) -> tuple[dict[str, Way], dict[str, str]]:
+    """The peers that give what ours does, and of the others what is wrong."""
+    peers: dict[str, Way] = {}
+    errors: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            peer = make(problem)
+            check(peer, our_way, problem.qkv.dtype, backward=backward)
+            peers[name] = peer
+        except Exception as error:
+            errors[name] = describe_error(error)
+    return peers, errors
 
 
 def check(peer: Way, our_way: Way, dtype: torch.dtype, *, backward: bool) -> None:

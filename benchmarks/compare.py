@@ -1,22 +1,21 @@
-"""Has anything become slower? `python -m benchmarks.compare BEFORE.json AFTER.json`
+"""Has anything become slower? `python -m benchmarks.compare BEFORE AFTER`
 
-Both are files of `python -m pytest benchmarks --benchmark-json FILE`. The peers of a race run the same code in both, so what they changed
-by, on (geometric) average, is the machine's drift, and is taken out of ours. The noise is what the distances between the 20th and 80th
-percentiles of ours and of the peers, in both files, leave uncertain.
-A change beyond the noise and beyond 5 % is marked; the exit status is 1 if one of them is a regression.
+Both are files of results, as `make bench` and every program with `--json` write them, or folders of such files. The peers of a race run the
+same code in both, so what they changed by, on (geometric) average, is the machine's drift, and is taken out of ours. The noise is what the
+distances between the 20th and 80th percentiles of ours and of the peers, in both, leave uncertain. A change beyond the noise and beyond
+5 % is marked; the exit status is 1 if one of them is a regression.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from benchmarks.results import find_results
 from benchmarks.tables import empty_table, show
 
 SMALLEST_CHANGE = 0.05
@@ -48,33 +47,28 @@ class Change:
 
 
 def read_medians(path: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """By benchmark, by way: median_seconds, p20_seconds, p80_seconds."""
-    try:
-        benchmarks: list[dict[str, Any]] = json.loads(path.read_bytes())["benchmarks"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SystemExit(
-            f"{path}: no results of pytest-benchmark ({error!r}); write some with pytest benchmarks --benchmark-json"
-        ) from None
-    result = {}
-    for benchmark in benchmarks:
-        ways = {way: info for way, info in benchmark["extra_info"].items() if isinstance(info, dict) and "p20_seconds" in info}
-        stats = benchmark["stats"]
-        ours = {"median_seconds": stats["median"], "p20_seconds": stats["q1"], "p80_seconds": stats["q3"]}
-        result[benchmark["fullname"]] = ways or {"ours": ours}
-    return result
+    """By benchmark, by way, ours first: median_seconds, p20_seconds, p80_seconds; what has no time is left out."""
+    medians = {}
+    for results in find_results([path]):
+        for race in results.races:
+            ways = {name: way for name, way in race.ways.items() if "median_seconds" in way}
+            if race.ours in ways:
+                medians[f"{race.suite}: {race.case}"] = ways
+    return medians
 
 
 def compare(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]], name: str) -> Change:
-    """Ours and the peers that are in both."""
-    peers = [way for way in before if way in after and way != "ours"]
+    """Ours, the first way, and the peers that are in both."""
+    ours = next(iter(before))
+    peers = [way for way in before if way in after and way != ours]
     factors = [after[way]["median_seconds"] / before[way]["median_seconds"] for way in peers]
     # Logarithms: errors of factors add in squares.
-    of_ours = sum(_uncertainty(ways["ours"]) ** 2 for ways in (before, after))
+    of_ours = sum(_uncertainty(ways[ours]) ** 2 for ways in (before, after))
     of_drift = sum(_uncertainty(ways[way]) ** 2 for ways in (before, after) for way in peers) / max(1, len(peers)) ** 2
     return Change(
         name,
-        before["ours"]["median_seconds"],
-        after["ours"]["median_seconds"],
+        before[ours]["median_seconds"],
+        after[ours]["median_seconds"],
         statistics.geometric_mean(factors) if factors else 1.0,
         math.exp(math.sqrt(of_ours + of_drift)),
     )
@@ -91,7 +85,7 @@ def main() -> None:
     parser.add_argument("after", type=Path)
     args = parser.parse_args()
     before, after = read_medians(args.before), read_medians(args.after)
-    changes = [compare(before[name], after[name], name) for name in before if name in after]
+    changes = [compare(before[name], after[name], name) for name in before if name in after and next(iter(before[name])) in after[name]]
     table = empty_table(("benchmark",), ("before ms", "after ms", "machine", "ours", "noise", ""))
     for change in sorted(changes, key=lambda change: -change.factor):
         times = f"{1e3 * change.before:.3g}", f"{1e3 * change.after:.3g}"

@@ -1,11 +1,24 @@
-"""What every suite shares: the device, and the machine's description in the saved results."""
+"""What every suite shares: the device, a limit in time, and the machine's description in the saved results."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 import torch
 
 from benchmarks.environment import describe_machine
+
+STARTED = time.monotonic()
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption("--seconds", type=float, default=float("inf"), help="no benchmark is begun after so long; those left out are skipped")
+
+
+def pytest_runtest_setup(item) -> None:
+    if time.monotonic() - STARTED > item.config.getoption("--seconds"):
+        pytest.skip("left out for want of time")
 
 
 @pytest.fixture(scope="session")

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
 # Every GPU test and benchmark in one go, under 8 minutes on one GPU, results into one folder:
-#   benchmarks/gpu.sh [--dry-run] [--only SECTION,SECTION...] [FOLDER]        default: benchmarks/results/DATE-GPU
+#   benchmarks/gpu.sh [--dry-run] [--resume | --only SECTION,SECTION...] [FOLDER]        default: benchmarks/results/DATE-GPU
 #
 #   environment   versions, clocks, temperature, measured rates of matrix products and of copies           environment.json
 #   kernel_tests  the tests of the kernels that concern a GPU, the Triton suite natively                    kernel_tests.xml
 #   attention     python -m benchmarks.attention_gpu: ours against every other way                          attention.json
-#   tile_sweep    python -m benchmarks.tile_sweep: which tiles are fastest here                             tile_sweep.json
 #   train_step    python -m benchmarks.train_step: a step of the 25M model, packed and as others do it      train_step.json
+#   training_run  python -m benchmarks.training_run: the 25M model trains, two minutes in all               training_run.json, .png
+#   memory        what a training step holds at its peak                                                    memory.json
+#   shapes        attention by length, batch, heads, head dim; masked_attention by missing fraction         shapes.json
 #   packing       pack and unpack against plain copies                                                      packing.json
+#   tile_sweep    python -m benchmarks.tile_sweep: which tiles are fastest here                             tile_sweep.json
 #
 # Goes on past failures; every section has its own time limit, and what it printed is in log.txt. The last lines, also in summary.txt, say
-# how each section went. --only runs some sections anew into a folder that has the others. --dry-run does all of it with tiny sizes on a CPU,
-# in under two minutes, and says nothing about speed. Needed are torch and Triton, numpy, einops, pyarrow, safetensors, rich and pytest;
-# with pytest-benchmark packing runs, too, and with pytest-xdist the tests are sooner done. PYTHON=python3.12 picks an interpreter.
+# how each section went; report.html shows the results where matplotlib is installed. --resume leaves out the sections that passed in this
+# folder before; --only runs some anew. --dry-run does all of it with tiny sizes on a CPU, in about two minutes, and says nothing about
+# speed. Needed are torch and Triton, numpy, einops, pyarrow, safetensors, rich, pytest and pytest-benchmark; with pytest-xdist the tests
+# are sooner done. PYTHON=python3.12 picks an interpreter.
 set -uo pipefail
 
-SECTIONS="environment kernel_tests attention tile_sweep train_step packing"
+SECTIONS="environment kernel_tests attention train_step training_run memory shapes packing tile_sweep"
 PYTHON=${PYTHON:-python3}
-dry_run="" only=$SECTIONS out=""
+dry_run="" resume="" only=$SECTIONS out=""
 while [ $# -gt 0 ]; do
   case $1 in
     --dry-run) dry_run=--dry-run ;;
+    --resume) resume=yes ;;
     --only) only=${2-}; only=${only//,/ }; shift ;;
     -*) echo "unknown option $1; see the head of $0" >&2; exit 2 ;;
     *) out=$1; [[ $out = /* ]] || out=$PWD/$out ;;
@@ -43,6 +48,9 @@ out=${out:-$PWD/benchmarks/results/$(date -u +%Y-%m-%d)-$machine}
 mkdir -p "$out"
 log=$out/log.txt summary=$out/summary.txt
 touch "$log" "$summary"
+if [ -n "$resume" ]; then
+  for name in $(awk '$2 == "passed" { print $1 }' "$summary"); do only=" $only "; only=${only/ $name / }; done
+fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PYTHONUNBUFFERED=1 # what a section printed before its time was up is in the log
@@ -66,32 +74,33 @@ section() { # section NAME SECONDS COMMAND...
   tail -n "+$((lines + 2))" "$log" | tail -n 40
   note "$name" $result $((SECONDS - start)) "$(tail -n "+$((lines + 2))" "$log" | grep -v '^[[:space:]]*$' | tail -n 1)"
 }
-suite() { # suite NAME SECONDS PYTEST_OPTIONS...: one file of pytest-benchmark
+suite() { # suite NAME SECONDS FILE... [PYTEST_OPTIONS...]: files of pytest-benchmark, which write their results at the end alone
   local name=$1 limit=$2; shift 2
-  [[ " $only " = *" $name "* ]] || return 0
-  if has pytest_benchmark; then
-    section "$name" "$limit" "$PYTHON" -m pytest "benchmarks/$name.py" -s --benchmark-json="$out/$name.json" "$@"
-  else
-    note "$name" skipped 0 "pytest-benchmark is not installed"
-  fi
+  section "$name" "$limit" "$PYTHON" -m pytest -s --benchmark-json="$out/$name.json" --seconds $((limit * 3 / 4)) "$@"
 }
 
 tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing.py tests/kernels/triton_suite/attention.py
   tests/kernels/test_attention.py tests/kernels/test_packing.py tests/kernels/test_opcheck.py tests/kernels/test_compile.py)
 if [ -n "$dry_run" ]; then
   tests=("${tests[@]:0:2}")
-  train_step=(--ways ours_cross ours_full paper dense nested) packing=(-k pack-128)
+  train_step=(--ways ours_cross ours_full paper dense nested) memory=(-k 0.8) memory_seconds=90 shapes=(-k "length-64 or 95-forward") packing=(-k pack-128)
 else
   tests+=(-k "not cpu" --durations=5)
   ! has xdist || tests+=(-n 12) # most of the time goes into compiling kernels
-  train_step=(--presets base --missing 49 20 80 --rounds 5 --seconds 45) packing=()
+  train_step=(--presets base --missing 49 20 80 --rounds 5 --seconds 30) memory=(-k 0.49) memory_seconds=20 shapes=() packing=()
 fi
-section environment 30 "$PYTHON" -m benchmarks.environment --json "$out/environment.json" $dry_run
-section kernel_tests 130 "$PYTHON" -m pytest -q "${tests[@]}" --junitxml="$out/kernel_tests.xml"
-section attention 130 "$PYTHON" -m benchmarks.attention_gpu --json "$out/attention.json" $dry_run
-section tile_sweep 85 "$PYTHON" -m benchmarks.tile_sweep --json "$out/tile_sweep.json" $dry_run
-section train_step 70 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
-suite packing 30 "${packing[@]}"
+plot=()
+! has matplotlib || plot=(--plot "$out/training_run.png")
+section environment 15 "$PYTHON" -m benchmarks.environment --json "$out/environment.json" $dry_run
+section kernel_tests 90 "$PYTHON" -m pytest -q "${tests[@]}" --junitxml="$out/kernel_tests.xml"
+section attention 85 "$PYTHON" -m benchmarks.attention_gpu --seconds 75 --json "$out/attention.json" $dry_run
+section train_step 45 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
+section training_run 120 "$PYTHON" -m benchmarks.training_run --seconds 90 --json "$out/training_run.json" "${plot[@]}" $dry_run
+suite memory $memory_seconds benchmarks/memory.py "${memory[@]}"
+suite shapes 40 benchmarks/attention_shapes.py benchmarks/masked_attention.py "${shapes[@]}"
+suite packing 10 benchmarks/packing.py "${packing[@]}"
+section tile_sweep 40 "$PYTHON" -m benchmarks.tile_sweep --seconds 30 --json "$out/tile_sweep.json" $dry_run
+! has matplotlib || "$PYTHON" -m benchmarks.report "$out" --out "$out/report.html"
 
 echo "== results in $out"
 cat "$summary"

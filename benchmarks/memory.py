@@ -22,6 +22,6 @@ def bench_memory(benchmark, device, missing):
         if device.type == "cuda":
             step()  # compiles kernels
         peaks[name] = measure_peak_bytes(step, device) / num_days
-    benchmark.extra_info["peak_bytes_per_day"] = peaks
+    benchmark.extra_info["ways"] = {name: {"peak_bytes_per_day": peak, "ratio_to_ours": peak / peaks[OURS]} for name, peak in peaks.items()}
     benchmark.pedantic(Step.of(OURS, days, device), rounds=1)
     print(f"\n  {missing:.0%} missing: " + ", ".join(f"{name} {peak / 1e6:.1f} MB a day" for name, peak in peaks.items()))

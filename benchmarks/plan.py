@@ -29,8 +29,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.results import find_results
 from benchmarks.tables import empty_table, show
 from benchmarks.timing import seconds
+from benchmarks.train_step_report import results_of
 from lsm2 import LSM2, presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
@@ -63,11 +65,11 @@ class Measured:
     @classmethod
     def read(cls, path: Path, preset: str) -> Measured:
         """From a file of benchmarks.train_step --json; raises SystemExit where the preset is not in it."""
-        report = json.loads(path.read_bytes())
-        for result in report["results"]:
-            case = result["case"]
-            if (result["way"], case["preset"], case["window"], case["missing"]) == (WAY, preset, "day", MISSING) and result["ms"]:
-                return cls(report["machine_name"], result["days_per_second"], result["peak_bytes"] / case["num_windows"])
+        (file,) = find_results([path])
+        for result in results_of(file.races):
+            case, rates = result.case, result.rates()
+            if (result.way, case.preset, case.window, case.missing) == (WAY, preset, "day", MISSING) and rates and result.peak_bytes:
+                return cls(file.machine_name, rates["days_per_second"], result.peak_bytes / case.num_windows)
         raise SystemExit(
             f"{path} has no time of {WAY}, {preset}, a day, {MISSING:.0%} missing; measure it with benchmarks.train_step --targets"
         )
@@ -199,7 +201,8 @@ def newest_results(preset: str) -> Path:
     """The last dated train_step file that times this preset, one of a GPU before one of a CPU."""
     files = sorted(RESULTS.glob("*/train_step*.json"), key=lambda path: ("GPU" in path.parent.name or "NVIDIA" in path.parent.name, path))
     for path in reversed(files):
-        if any(result["case"]["preset"] == preset and result["way"] == WAY for result in json.loads(path.read_bytes())["results"]):
+        (file,) = find_results([path])
+        if any(result.case.preset == preset and result.way == WAY for result in results_of(file.races)):
             return path
     raise SystemExit(f"no results in {RESULTS} time {preset}; measure with benchmarks.train_step --json FILE and give --measured FILE")
 

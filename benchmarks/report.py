@@ -1,183 +1,148 @@
 """All results on one page. `python -m benchmarks.report RESULT [RESULT ...] --out report.html`, files of JSON or folders of them
 
-Reads what pytest-benchmark and the programs attention, attention_gpu, train_step and time_to_quality wrote. Each comparison becomes a map:
-a row per case, a column per peer, a cell with the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is). Of a case
-that several files measured on the same machine the median counts. Peers that did not run are listed with their errors.
+Reads what the suites and the programs saved (results.py). Each comparison becomes a map: a row per case, a column per peer, a cell with
+the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is). Of a case that several files measured on the same
+machine the median counts. Peers that did not run are listed with their errors. `--readme` writes the README's tables anew instead
+(readme_tables.py).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmarks import time_to_quality_report, train_step_plot
+from benchmarks import readme_tables, time_to_quality_report, train_step_plot
 from benchmarks.ratio_map import draw_ratio_map
+from benchmarks.report_figures import draw_axes, draw_rooflines
+from benchmarks.results import Race, Results, find_results
 from benchmarks.tables import grouped
+from benchmarks.train_step_report import results_of
 from lsm2.report.html import document, figure, section, table
+from lsm2.report.plots import draw_loss
+
+QUESTIONS = {
+    "attention": "Attention",
+    "attention_gpu": "Attention",
+    "attention_peers": "Attention, other libraries",
+    "attention_shapes": "Attention by length, batch, heads and head dim",
+    "masked_attention": "masked_attention against SDPA with a mask",
+    "train_step": "Training step",
+    "memory": "Peak memory of a training step",
+    "packing": "Packing and unpacking",
+}
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """A peer's time over ours in one case; None and a note where the peer did not run."""
-
-    question: str
-    machine: str
-    case: str
-    peer: str
-    ratio: float | None
-    note: str = ""
-
-
-def read_attention(report: dict[str, Any], machine: str) -> Iterator[Ratio]:
-    """Of benchmarks.attention."""
-    for line in report["lines"]:
-        peers = ((peer, seconds / line["seconds"]) for peer, seconds in line["peers"].items())
-        yield from (Ratio("Attention", machine, _attention_case(line["case"], line["level"]), peer, ratio) for peer, ratio in peers)
-    for line in report["peers"]:
-        if line["peer"] != "ours":
-            yield Ratio("Attention, other libraries", machine, _attention_case(line["case"]), line["peer"], line["ratio"], line["note"])
+def merge(races: Sequence[Race]) -> dict[str, dict[str, dict[str, Any]]]:
+    """By case, by way: what was found, of several runs medians; of a peer that did not run its error."""
+    merged: dict[str, dict[str, dict[str, Any]]] = {}
+    for case, group in grouped(races, lambda race: race.case):
+        ways: dict[str, dict[str, Any]] = {}
+        for name in dict.fromkeys(name for race in group for name in race.ways):
+            found = [race.ways[name] for race in group if name in race.ways]
+            ran = [way for way in found if way.get("ratio_to_ours") is not None]
+            numbers = {key for way in ran for key, value in way.items() if isinstance(value, float)}
+            median = {key: statistics.median(way[key] for way in ran if key in way) for key in numbers}
+            ways[name] = median if ran else {"error": next((way["error"] for way in found if way.get("error")), "")}
+        merged[case] = ways
+    return merged
 
 
-def _attention_case(case: dict[str, Any], level: str = "") -> str:
-    where = [f"D {case['head_dim']}", case["dtype"], case["direction"], case["pattern"], f"{case['threads']} threads", level]
-    return ", ".join(part for part in where if part)
-
-
-def read_attention_gpu(report: dict[str, Any], machine: str) -> Iterator[Ratio]:
-    """Of benchmarks.attention_gpu."""
-    for result in report["results"]:
-        if result["way"] != "ours":
-            case = f"D {result['head_dim']}, {result['direction']}, {result['pattern']}"
-            yield Ratio("Attention", machine, case, result["way"], result["ratio"], result["note"])
-
-
-def read_train_step(report: dict[str, Any], machine: str) -> Iterator[Ratio]:
-    """Of benchmarks.train_step."""
-    for result in train_step_plot.read_results(report):
-        if result.way != "ours_cross":
-            yield Ratio("Training step", machine, result.case.title, result.way, result.ratio, result.note)
-
-
-def read_races(report: dict[str, Any], machine: str) -> Iterator[Ratio]:
-    """Of pytest-benchmark."""
-    for benchmark in report["benchmarks"]:
-        suite = Path(benchmark["fullname"].split("::")[0]).stem
-        for peer, info in benchmark["extra_info"].items():
-            if isinstance(info, dict) and "ratio_to_ours" in info:
-                yield Ratio(f"Suite {suite}", machine, benchmark["name"], peer, info["ratio_to_ours"])
-
-
-def reader_of(report: dict[str, Any]) -> Callable[[dict[str, Any], str], Iterator[Ratio]] | None:
-    """Which program wrote this; None for one without ratios."""
-    if "benchmarks" in report:
-        return read_races
-    if "lines" in report and "peers" in report:
-        return read_attention
-    first = next(iter(report.get("results", ())), None)
-    if isinstance(first, dict) and "way" in first:
-        return read_train_step if "case" in first else read_attention_gpu
-    return None
-
-
-def name_of(report: dict[str, Any]) -> str:
-    """The machine, as far as the file says."""
-    machine = report.get("machine") or report.get("machine_info") or {}
-    if "machine_name" in report or not isinstance(machine, dict):
-        return str(report.get("machine_name") or machine)
-    return f"{machine.get('gpu') or machine.get('cpu_model', 'unknown machine')}, torch {machine.get('torch')}"
-
-
-def find_reports(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
-    """By file; raises SystemExit for a path that is not there or a named file that holds no JSON object."""
-    reports = {}
-    for path in paths:
-        if not path.exists():
-            raise SystemExit(f"{path} does not exist; name files of results or folders of them")
-        for file in sorted(path.rglob("*.json")) if path.is_dir() else [path]:
-            try:
-                report = json.loads(file.read_bytes())
-            except ValueError as error:
-                raise SystemExit(f"{file} is no JSON ({error})") from None
-            if isinstance(report, dict):
-                reports[file] = report
-    return reports
-
-
-def map_section(question: str, machine: str, ratios: Sequence[Ratio]) -> str:
+def map_section(suite: str, machine: str, races: Sequence[Race]) -> str:
     """One comparison: the picture, the numbers, what did not run."""
-    cells: dict[tuple[str, str], float] = {}
-    for key, group in grouped(ratios, lambda ratio: (ratio.case, ratio.peer)):
-        measured = [ratio.ratio for ratio in group if ratio.ratio is not None]
-        if measured:
-            cells[key] = statistics.median(measured)
-    cases, peers = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
-    failures = dict.fromkeys(f"{ratio.peer}, {ratio.case}: {ratio.note}" for ratio in ratios if ratio.ratio is None and ratio.note)
+    ours = races[0].ours
+    merged = merge(races)
+    cells = {
+        (case, name): way["ratio_to_ours"]
+        for case, ways in merged.items()
+        for name, way in ways.items()
+        if name != ours and "ratio_to_ours" in way
+    }
+    failures = [f"{name}, {case}: {way['error']}" for case, ways in merged.items() for name, way in ways.items() if way.get("error")]
     parts = [f'<p class="soft">{escape(machine)}</p>']
     if cells:
+        cases, peers = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
         picture = io.BytesIO()
         draw_ratio_map(picture, cases, peers, cells)
         lost = sum(ratio < 1 for ratio in cells.values())
-        caption = f"Time of each peer over ours: {len(cells) - lost} of {len(cells)} above 1 (ours is faster), {lost} below"
-        rows = [
-            ([case, *(f"{cells[case, peer]:.2f}" if (case, peer) in cells else "-" for peer in peers)], [""] * (1 + len(peers)))
-            for case in cases
-        ]
-        parts += [figure(caption, picture.getvalue()), f"<details><summary>Numbers</summary>{table(['case', *peers], rows)}</details>"]
+        what, better = ("Peak bytes", "smaller") if suite == "memory" else ("Time", "faster")
+        caption = f"{what} of each peer over ours: {len(cells) - lost} of {len(cells)} above 1 (ours is {better}), {lost} below"
+        columns = [ours, *peers]
+        rows = [([case, *(_show(merged[case].get(name, {})) for name in columns)], [""] * (1 + len(columns))) for case in cases]
+        parts += [figure(caption, picture.getvalue()), f"<details><summary>Numbers</summary>{table(['case', *columns], rows)}</details>"]
     if failures:
-        parts.append(
-            "<details><summary>Did not run</summary>" + "".join(f"<p>{escape(failure)}</p>" for failure in failures) + "</details>"
-        )
-    return section(question, "\n".join(parts))
+        lines = "".join(f"<p>{escape(failure)}</p>" for failure in failures)
+        parts.append(f"<details><summary>Did not run</summary>{lines}</details>")
+    return section(QUESTIONS.get(suite, suite), "\n".join(parts))
 
 
-def curve_sections(reports: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Training steps against missing fraction and window, and errors against time, for each machine and store."""
-    steps = [report for report in reports if reader_of(report) is read_train_step]
-    for machine, group in grouped(steps, name_of):
-        results = {(result.case, result.way): result for report in group for result in train_step_plot.read_results(report)}
+def _show(way: dict[str, Any]) -> str:
+    """Milliseconds, or megabytes a day, and the ratio to ours."""
+    if "ratio_to_ours" not in way:
+        return "-"
+    number = f"{way['peak_bytes_per_day'] / 1e6:.0f} MB" if "peak_bytes_per_day" in way else f"{1e3 * way['median_seconds']:.4g} ms"
+    return f"{number} ({way['ratio_to_ours']:.2f}x)"
+
+
+def speed_sections(files: Sequence[Results]) -> Iterator[str]:
+    """Of each machine the rooflines, and speed against each axis."""
+    for machine, group in grouped(files, lambda file: file.machine_name):
+        races = [race for file in group for race in file.races]
+        rooflines = [figure(f"{dtype}. {machine}", picture) for dtype, picture in draw_rooflines(races)]
+        if rooflines:
+            yield section("Roofline: attention under the machine's ceilings", "\n".join(rooflines))
+        axes = [figure(f"Speed by {axis}, bfloat16. {machine}", picture) for axis, picture in draw_axes(races)]
+        if axes:
+            yield section("Speed of attention, one thing changing at a time", "\n".join(axes))
+
+
+def training_sections(files: Sequence[Results]) -> Iterator[str]:
+    """Training steps against missing fraction and window, losses of runs, and errors against time, for each machine and store."""
+    for machine, group in grouped(files, lambda file: file.machine_name):
+        results = {(result.case, result.way): result for file in group for result in results_of(file.races)}
         for preset, of_preset in grouped(results.values(), lambda result: result.case.preset):
             if len({result.case for result in of_preset}) > 1:
                 picture = io.BytesIO()
                 train_step_plot.draw(picture, of_preset, machine)
                 yield section(f"Training step: {preset}", figure("Milliseconds per window", picture.getvalue()))
-    trainings = [report for report in reports if "runs" in report]
-    for (machine, store), group in grouped(trainings, lambda report: (name_of(report), report["store"])):
-        runs = [time_to_quality_report.Run(**run) for report in group for run in report["runs"]]
+    for file in files:
+        for race in (race for race in file.races if race.suite == "training_run"):
+            picture = io.BytesIO()
+            draw_loss(picture, race.extra["metrics"])
+            speed = f"{race.case}: {race.extra['days_per_second']:.4g} days/s, {race.extra['loader_wait']:.1%} of it waiting for data"
+            yield section("Training run", figure(f"{speed}. {file.machine_name}", picture.getvalue()))
+    for title, runs in time_to_quality_report.runs_of(files).items():
         picture = io.BytesIO()
-        time_to_quality_report.draw(picture, runs, f"{store}, {group[0]['preset']}. {machine}")
-        yield section(
-            f"Time to quality: {store}", figure("Error of held-out people's hidden minutes; means over seeds", picture.getvalue())
-        )
+        time_to_quality_report.draw(picture, runs, title)
+        caption = "Error of held-out people's hidden minutes; means over seeds"
+        yield section(f"Time to quality: {title.split(',')[0]}", figure(caption, picture.getvalue()))
 
 
-def render(reports: dict[Path, dict[str, Any]]) -> str:
+def render(files: Sequence[Results]) -> str:
     """The page."""
-    ratios = [ratio for report in reports.values() if (read := reader_of(report)) for ratio in read(report, name_of(report))]
-    sections = [map_section(question, machine, group) for (question, machine), group in grouped(ratios, lambda r: (r.question, r.machine))]
-    rows = [
-        ([file.name, name_of(report), str((report.get("machine") or {}).get("commit") or "-")[:12]], ["", "", ""])
-        for file, report in reports.items()
-        if reader_of(report) or "runs" in report
+    races = [(race.suite, file.machine_name, race) for file in files for race in file.races if len(race.ways) > 1]
+    sections = [
+        map_section(suite, machine, [race for _, _, race in group]) for (suite, machine), group in grouped(races, lambda item: item[:2])
     ]
-    files = section("Files", table(["file", "machine", "commit"], rows))
-    return document(
-        "lsm2-kernels: benchmarks", ["<h1>lsm2-kernels: benchmarks</h1>", *sections, *curve_sections(list(reports.values())), files]
-    )
+    rows = [([file.path.name, file.machine_name, str(file.machine.get("commit") or "-")[:12]], ["", "", ""]) for file in files]
+    parts = [*sections, *speed_sections(files), *training_sections(files), section("Files", table(["file", "machine", "commit"], rows))]
+    return document("lsm2-kernels: benchmarks", ["<h1>lsm2-kernels: benchmarks</h1>", *parts])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("results", nargs="*", type=Path, default=[Path(__file__).parent / "results"], help="default: benchmarks/results")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
+    parser.add_argument("--readme", action="store_true", help="write the README's tables anew from benchmarks/results")
     args = parser.parse_args()
-    args.out.write_text(render(find_reports(args.results)))
+    if args.readme:
+        readme_tables.update()
+        return
+    args.out.write_text(render(find_results(args.results)))
     print(args.out)
 
 

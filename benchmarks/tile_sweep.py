@@ -55,8 +55,8 @@ class Settings:
     def problem(self, pattern: str, head_dim: int, num_sequences: int | None = None) -> GpuProblem:
         """In bfloat16, which Triton's interpreter cannot multiply."""
         if self.dry_run:
-            return GpuProblem.random_on(torch.device("cpu"), [9, 40], head_dim, torch.float16)
-        return GpuProblem.random_on(torch.device("cuda"), gpu_lengths(pattern, num_sequences), head_dim, torch.bfloat16)
+            return GpuProblem.random([9, 40], head_dim, torch.float16)
+        return GpuProblem.random(gpu_lengths(pattern, num_sequences), head_dim, torch.bfloat16, "cuda")
 
 
 class WatchedKernel:

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.environment import name_machine
+from benchmarks.results import write_results
 from benchmarks.tables import show
 from benchmarks.time_to_quality_report import Run, draw, table
 from benchmarks.timing import seconds
@@ -259,8 +259,7 @@ def main() -> None:
             ):
                 runs.append(run)
                 if args.json is not None:
-                    report = {"machine_name": machine, "store": name, "preset": args.preset, "seconds": args.seconds}
-                    args.json.write_text(json.dumps(report | {"runs": [asdict(run) for run in runs]}, indent=1))
+                    write_results(args.json, [run.to_race({"store": name, "preset": args.preset, "seconds": args.seconds}) for run in runs])
     show([table(runs, f"{name}, {args.preset}, {args.seconds:g} s a run; {machine}")])
     if args.plot is not None:
         draw(args.plot, runs, f"{name}, {args.preset}. {machine}")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from rich.table import Table
 
+from benchmarks.results import Race, Results, find_results
 from benchmarks.tables import empty_table, grouped, show
+from benchmarks.timing import summarise
 
 REFERENCE = "reference"
 
@@ -43,6 +44,18 @@ class Run:
         """At the validations, the mean over the tasks."""
         return [statistics.mean(tasks.values()) for _, tasks in self.curve]
 
+    def to_race(self, params: dict[str, Any]) -> Race:
+        """As it is saved, with the store and so on."""
+        case = ", ".join(map(str, (params["store"], params["preset"], self.variant, f"seed {self.seed}")))
+        extra = {name: value for name, value in asdict(self).items() if name not in ("variant", "seed", "step_seconds")}
+        params |= {"variant": self.variant, "seed": self.seed}
+        return Race("time_to_quality", case, params, {"ours": summarise([self.step_seconds])}, extra, [self.step_seconds])
+
+    @classmethod
+    def of_race(cls, race: Race) -> Run:
+        """The run that to_race took."""
+        return cls(race.params["variant"], race.params["seed"], race.laps[0], **race.extra)
+
     def error_after(self, steps: float) -> float:
         """On straight lines between the validations; NaN before the first."""
         return float(np.interp(steps, self.steps, self.errors, left=math.nan))
@@ -57,40 +70,75 @@ class Run:
         return math.inf
 
 
-def table(runs: Sequence[Run], title: str) -> Table:
-    """A row per variant: errors after the same time and after the same number of days, the time to the reference's last error, the probe.
+def runs_of(files: Sequence[Results]) -> dict[str, list[Run]]:
+    """Those that benchmarks.time_to_quality saved, by store, preset and machine."""
+    runs: dict[str, list[Run]] = {}
+    for file in files:
+        for race in file.races:
+            if race.suite == "time_to_quality" and "variant" in race.params:
+                title = f"{race.params['store']}, {race.params['preset']}. {file.machine_name}"
+                runs.setdefault(title, []).append(Run.of_race(race))
+    return runs
 
-    The same time and number of days are the most that all variants reached. `vs reference`: mean and standard deviation of the differences
-    of each seed; "-" before the first validation.
-    """
+
+@dataclass(frozen=True)
+class Comparison:
+    """A variant against the reference, seed by seed with the same people held out; numbers are means over the seeds."""
+
+    step_seconds: float
+    error: float
+    """After the same time: the longest that both trained."""
+    after_time: list[float]
+    """Error minus the reference's after the same time, by seed."""
+    after_days: list[float]
+    """The same after as many days as both saw."""
+    sooner: float
+    """How many times less time it took to reach what the reference reached at its end (median over the seeds); 0: it never did."""
+    probe: float
+
+
+def compare_with_reference(runs: Sequence[Run]) -> dict[str, Comparison]:
+    """By variant, in the order of their first runs."""
     by_variant = {variant: list(group) for variant, group in grouped(runs, lambda run: run.variant)}
     step_seconds = {name: statistics.median(run.step_seconds for run in group) for name, group in by_variant.items()}
+    of_reference = step_seconds[REFERENCE]
     references = {run.seed: run for run in by_variant[REFERENCE]}
-    equal_steps = min(run.steps[-1] for run in runs)
-    equal_seconds = min(run.steps[-1] * step_seconds[run.variant] for run in runs)
-    after_seconds, after_days = f"after {equal_seconds:.0f} s", f"after {equal_steps * runs[0].batch_days} days"
-    columns = ("ms a step", "steps", after_seconds, "vs reference", after_days, "vs reference", "seconds to reference's", "probe")
+    all_trained = min(run.steps[-1] for run in references.values()) * of_reference
+    result = {}
+    for name, group in by_variant.items():
+        time = step_seconds[name]
+        pairs = [(run, references[run.seed], min(all_trained, run.steps[-1] * time)) for run in group]
+        errors = [run.error_after(seconds / time) for run, _, seconds in pairs]
+        wanted = [reference.error_after(seconds / of_reference) for _, reference, seconds in pairs]
+        days = [(run, reference, min(run.steps[-1], reference.steps[-1])) for run, reference, _ in pairs]
+        needed = [run.seconds_to(reference.errors[-1], time) for run, reference, _ in pairs]
+        result[name] = Comparison(
+            time,
+            statistics.mean(errors),
+            [error - other for error, other in zip(errors, wanted, strict=True)],
+            [run.error_after(steps) - reference.error_after(steps) for run, reference, steps in days],
+            statistics.median(
+                reference.steps[-1] * of_reference / seconds for (_, reference, _), seconds in zip(pairs, needed, strict=True)
+            ),
+            statistics.mean(run.probe for run in group),
+        )
+    return result
+
+
+def table(runs: Sequence[Run], title: str) -> Table:
+    """A row per variant; `vs reference` after the same time and after the same days: mean and standard deviation over the seeds."""
+    columns = ("ms a step", "error", "vs reference", "after as many days", "sooner", "probe")
     result = empty_table(("variant",), columns)
     result.title = title
-    for name, group in by_variant.items():
-        cells = []
-        for steps, steps_of_reference in (
-            (equal_seconds / step_seconds[name], equal_seconds / step_seconds[REFERENCE]),
-            (equal_steps, equal_steps),
-        ):
-            errors = [run.error_after(steps) for run in group]
-            differences = [run.error_after(steps) - references[run.seed].error_after(steps_of_reference) for run in group]
-            cells += ["-", "-"] if math.isnan(sum(differences)) else [f"{statistics.mean(errors):.3f}", _mean_and_spread(differences)]
-        reached = statistics.median(
-            run.seconds_to(references[run.seed].error_after(equal_seconds / step_seconds[REFERENCE]), step_seconds[name]) for run in group
-        )
+    for name, comparison in compare_with_reference(runs).items():
         result.add_row(
             name,
-            f"{1e3 * step_seconds[name]:.0f}",
-            str(group[0].steps[-1]),
-            *cells,
-            "never" if math.isinf(reached) else f"{reached:.0f}",
-            f"{statistics.mean(run.probe for run in group):.3f}",
+            f"{1e3 * comparison.step_seconds:.0f}",
+            f"{comparison.error:.3f}",
+            mean_and_spread(comparison.after_time),
+            mean_and_spread(comparison.after_days),
+            f"{comparison.sooner:.1f}x" if comparison.sooner else "never",
+            f"{comparison.probe:.3f}",
         )
     return result
 
@@ -124,9 +172,10 @@ def draw(path: Path | IO[bytes], runs: Sequence[Run], title: str) -> None:
     figure.savefig(path, dpi=130, format="png")
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):+.3f}{spread}"
+def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
+    """With a sign, and how many seeds there are where it is one."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else " (one seed)"
+    return f"{statistics.mean(values):+.{digits}f}{spread}"
 
 
 def main() -> None:
@@ -134,14 +183,13 @@ def main() -> None:
     parser.add_argument("reports", nargs="+", type=Path, metavar="JSON", help="files of --json, of one store and preset")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     args = parser.parse_args()
-    reports = [json.loads(path.read_text()) for path in args.reports]
-    titles = {f"{report['store']}, {report['preset']}. {report['machine_name']}" for report in reports}
-    if len(titles) > 1:
-        parser.error(f"these are not runs of one store and preset on one machine: {'; '.join(sorted(titles))}")
-    runs = [Run(**run) for report in reports for run in report["runs"]]
-    show([table(runs, min(titles))])
+    by_title = runs_of(find_results(args.reports))
+    if len(by_title) != 1:
+        parser.error(f"these are not runs of one store and preset on one machine: {'; '.join(by_title) or 'no runs'}")
+    ((title, runs),) = by_title.items()
+    show([table(runs, title)])
     if args.plot is not None:
-        draw(args.plot, runs, min(titles))
+        draw(args.plot, runs, title)
 
 
 if __name__ == "__main__":

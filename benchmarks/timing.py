@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,42 +53,51 @@ def _flush_buffer() -> torch.Tensor:
 
 
 def race(
-    benchmark, ours: Callable[[], object], peers: Mapping[str, Callable[[], object]], *, rounds: int, useful_flops: float | None = None
+    benchmark,
+    ours: Callable[[], object],
+    peers: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    errors: Mapping[str, str] | None = None,
+    **extra: Any,
 ) -> None:
     """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 
-    The peers' medians, the ratios peer / ours (above 1: ours is faster) and useful GFLOP/s go into extra_info and are printed. On a GPU
-    they are by the GPU's clock; what pytest-benchmark itself reports of `ours` then contains the wait for the GPU.
+    All ways' medians, the ratios peer / ours (above 1: ours is faster), the errors of peers that do not run, and `extra` go into
+    extra_info; see results.py. On a GPU times are by the GPU's clock; what pytest-benchmark itself reports of `ours` then contains the
+    wait for the GPU.
     """
     measure = gpu_seconds if torch.cuda.is_available() else seconds
     for way in (ours, *peers.values()):
         for _ in range(WARM_UP_ROUNDS):
             way()
-    laps: dict[str, list[float]] = {name: [] for name in peers}
-    our_laps: list[float] = []
+    laps: dict[str, list[float]] = {"ours": [], **{name: [] for name in peers}}
 
     def run_peers() -> None:
         for name, way in peers.items():
             laps[name].append(measure(way))
 
-    benchmark.pedantic(lambda: our_laps.append(measure(ours)), setup=run_peers, rounds=rounds, iterations=1)
-    our_median = statistics.median(our_laps)
-    benchmark.extra_info["ours"] = summarise(our_laps)
-    line = [f"ours {our_median * 1e3:.2f} ms"]
-    for name, times in laps.items():
-        median = statistics.median(times)
-        benchmark.extra_info[name] = summarise(times) | {"ratio_to_ours": median / our_median}
-        line.append(f"{name} {median * 1e3:.2f} ms ({median / our_median:.2f}x)")
-    if useful_flops is not None:
-        benchmark.extra_info["useful_gflops"] = useful_flops / our_median / 1e9
-        line.append(f"{useful_flops / our_median / 1e9:.0f} useful GFLOP/s")
+    benchmark.pedantic(lambda: laps["ours"].append(measure(ours)), setup=run_peers, rounds=rounds, iterations=1)
+    ways = compare_laps(laps)
+    benchmark.extra_info.update(extra, ways=ways | {name: {"error": error} for name, error in (errors or {}).items()})
+    line = [f"{name} {1e3 * way['median_seconds']:.2f} ms ({way['ratio_to_ours']:.2f}x)" for name, way in ways.items()]
+    line += [f"{name} did not run: {error}" for name, error in (errors or {}).items()]
+    if "useful_flops" in extra:
+        line.append(f"{extra['useful_flops'] / ways['ours']['median_seconds'] / 1e9:.0f} useful GFLOP/s")
     print("  " + ", ".join(line))
 
 
-def summarise(laps: list[float]) -> dict[str, float]:
-    """Median, and where the fastest and the slowest fifth of the laps begin."""
-    fifths = statistics.quantiles(laps, n=5, method="inclusive") if len(laps) > 1 else laps * 4
-    return {"median_seconds": statistics.median(laps), "p20_seconds": fifths[0], "p80_seconds": fifths[-1]}
+def compare_laps(laps: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Of every way, ours first, what summarise says and the ratio of its median to that of ours."""
+    ways = {name: summarise(times) for name, times in laps.items()}
+    ours = next(iter(ways.values()))
+    return {name: way | {"ratio_to_ours": way["median_seconds"] / ours["median_seconds"]} for name, way in ways.items()}
+
+
+def summarise(laps: Sequence[float]) -> dict[str, float]:
+    """Median, where the fastest and the slowest fifth of the laps begin, and the shortest."""
+    fifths = statistics.quantiles(laps, n=5, method="inclusive") if len(laps) > 1 else [*laps] * 4
+    return {"median_seconds": statistics.median(laps), "p20_seconds": fifths[0], "p80_seconds": fifths[-1], "shortest_seconds": min(laps)}
 
 
 def laps_of(
@@ -173,3 +182,16 @@ def large_copy(num_bytes: int, device: torch.device | str) -> Yardstick:
     source = torch.randn(num_bytes // 4, device=device)
     target = torch.empty_like(source)
     return Yardstick(2.0 * num_bytes, lambda: target.copy_(source))
+
+
+CEILING_ROUNDS = 5
+
+
+@functools.cache
+def ceilings(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """The best rates that large matrix products and large copies reach on this device: FLOP/s in this dtype, bytes/s read and written."""
+    on_gpu = device.type == "cuda"
+    product = square_product(dtype, 8192, device) if on_gpu else product_yardstick(dtype)
+    copy = large_copy(4 << 30 if on_gpu else 256 << 20, device)
+    laps = laps_of({"product": product.call, "copy": copy.call}, CEILING_ROUNDS, measure=gpu_seconds if on_gpu else seconds)
+    return {"flops_per_second": product.work / min(laps["product"]), "bytes_per_second": copy.work / min(laps["copy"])}

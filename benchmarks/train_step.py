@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -30,6 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.agreement import describe_error
 from benchmarks.environment import describe_machine, name_machine
+from benchmarks.results import write_results
 from benchmarks.tables import show
 from benchmarks.timing import gpu_seconds, product_yardstick, race, seconds, square_product
 from benchmarks.train_step_memory import find_free_bytes, measure_peak_bytes
@@ -44,6 +43,7 @@ from benchmarks.train_step_report import (
     Result,
     headline,
     memory_tables,
+    races_of,
     verdicts,
     way_tables,
 )
@@ -185,17 +185,10 @@ def check_losses(results: dict[str, Result]) -> None:
             assert abs(result.loss - ours.loss) <= LOSS_TOLERANCE * ours.loss, f"the loss of {name} is {result.loss}, ours {ours.loss}"
 
 
-def write_report(path: Path, machine_name: str, settings: Settings, results: Sequence[Result], faults: dict[str, str]) -> None:
-    """Everything, as JSON."""
-    report: dict[str, Any] = {
-        "machine_name": machine_name,
-        "machine": describe_machine(),
-        "dry_run": settings.dry_run,
-        "rounds": settings.rounds,
-        "faults": faults,
-    }
-    lines = [asdict(result) | result.rates() for result in results]
-    path.write_text(json.dumps(report | {"results": lines, "targets": verdicts(results)}, indent=1))
+def write_report(path: Path, settings: Settings, results: Sequence[Result], faults: dict[str, str]) -> None:
+    """Everything."""
+    machine = describe_machine() | {"dry_run": settings.dry_run}
+    write_results(path, races_of(results, faults), machine=machine)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -229,9 +222,7 @@ def choose_ways(args: argparse.Namespace, preset: str) -> list[str]:
     return [name for name in WAYS if name in wanted]
 
 
-def run_races(
-    races: list[tuple[Case, list[str]]], args: argparse.Namespace, settings: Settings, machine: str
-) -> tuple[list[Result], dict[str, str]]:
+def run_races(races: list[tuple[Case, list[str]]], args: argparse.Namespace, settings: Settings) -> tuple[list[Result], dict[str, str]]:
     """One result per case and way, and what is wrong with ways that do not run here; races that are done are taken off the list."""
     start = time.monotonic()
     results: dict[tuple[Case, str], Result] = {}
@@ -252,7 +243,7 @@ def run_races(
                     results.setdefault((case, result.way), result)
                 races.pop(0)
                 if args.json is not None:
-                    write_report(args.json, machine, settings, list(results.values()), faults)
+                    write_report(args.json, settings, list(results.values()), faults)
     return list(results.values()), faults
 
 
@@ -264,7 +255,7 @@ def main() -> None:
     settings = Settings(device, 1 if args.dry_run else args.rounds or (10 if on_gpu else 3), args.patience, args.dry_run)
     machine = name_machine(device)
     races = plan(args, settings, args.days or (2 if args.dry_run else 64 if on_gpu else 6))
-    results, faults = run_races(races, args, settings, machine)
+    results, faults = run_races(races, args, settings)
     show([*way_tables(results), *memory_tables(results)])
     if args.plot is not None and results:
         draw(args.plot, results, machine)

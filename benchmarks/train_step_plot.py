@@ -6,14 +6,13 @@ Time per window against the missing fraction, and against the length of the wind
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from benchmarks.train_step_report import TARGET_MISSING, Case, Result
+from benchmarks.results import find_results
+from benchmarks.train_step_report import TARGET_MISSING, Result, results_of
 
 COLOURS = {
     "ours_cross": "#0b4fb3",
@@ -105,22 +104,14 @@ def _label_end(axis: Any, way: str, point: tuple[float, float], height: float) -
     )
 
 
-def read_results(report: dict[str, Any]) -> list[Result]:
-    """The results that benchmarks.train_step wrote."""
-    names = {field.name for field in fields(Result)} - {"case"}
-    return [
-        Result(Case(**result["case"]), **{name: value for name, value in result.items() if name in names}) for result in report["results"]
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reports", nargs="+", type=Path, metavar="JSON", help="files of --json; of a way measured twice the last counts")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    reports = [json.loads(path.read_text()) for path in args.reports]
-    results = {(result.case, result.way): result for report in reports for result in read_results(report)}
-    draw(args.out, list(results.values()), ", ".join(dict.fromkeys(report["machine_name"] for report in reports)))
+    files = find_results(args.reports)
+    results = {(result.case, result.way): result for file in files for result in results_of(file.races)}
+    draw(args.out, list(results.values()), ", ".join(dict.fromkeys(file.machine_name for file in files)))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.table import Table
 
+from benchmarks.results import Race
 from benchmarks.tables import empty_table, grouped, verdict
+from benchmarks.timing import summarise
 
 OURS = "ours_cross"
 """What ratios refer to: the default decoder."""
@@ -102,6 +105,32 @@ TARGETS = (
     Target("base", "ours_full", "paper", 2.5),
     Target("tiny", "ours_cross", "paper", 3),
 )
+
+
+def races_of(results: Sequence[Result], faults: Mapping[str, str]) -> Iterable[Race]:
+    """As they are saved: a race per case; what is wrong with ways that do not run at all stands in each."""
+    for case, group in grouped(results, lambda result: result.case):
+        ways: dict[str, dict[str, Any]] = {}
+        for result in group:
+            seconds = [lap / 1e3 for lap in result.laps_ms]
+            times = summarise(seconds) if seconds else {"error": result.note}
+            ratio = {"ratio_to_ours": result.ratio} if result.ratio is not None else {}
+            found = {name: value for name, value in asdict(result).items() if name not in ("case", "way")}
+            ways[result.way] = times | ratio | {"found": found} | result.rates()
+        ways |= {name: {"error": fault} for name, fault in faults.items()}
+        laps = next((result.laps_ms for result in group if result.way == OURS), ())
+        yield Race("train_step", case.title, asdict(case), ways, laps=[lap / 1e3 for lap in laps])
+
+
+def results_of(races: Iterable[Race]) -> list[Result]:
+    """The results that races_of took; races of the suite, which know less, have none."""
+    found = []
+    for race in races:
+        for name, way in race.ways.items():
+            if race.suite == "train_step" and "found" in way:
+                fields = way["found"] | {"laps_ms": tuple(way["found"]["laps_ms"])}
+                found.append(Result(Case(**race.params), name, **fields))
+    return found
 
 
 def verdicts(results: Sequence[Result]) -> list[str]:

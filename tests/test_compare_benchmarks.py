@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from benchmarks import compare
+from benchmarks.results import Race, write_results
 
 
 def write(path, spread=0.01, **medians):
-    """A file of pytest-benchmark with one race of these ways."""
+    """A file of results with one race of these ways."""
     ways = {
         way: {"median_seconds": median, "p20_seconds": median * (1 - spread), "p80_seconds": median * (1 + spread)}
         for way, median in medians.items()
     }
-    stats = {"median": medians["ours"], "q1": medians["ours"], "q3": medians["ours"]}
-    path.write_text(json.dumps({"benchmarks": [{"fullname": "attention.py::bench", "stats": stats, "extra_info": ways}]}))
+    write_results(path, [Race("attention", "D 64", {}, ways, laps=[medians["ours"]])])
     return path
 
 
@@ -53,7 +51,10 @@ def test_exit_status_and_table(tmp_path, capsys, monkeypatch):
         assert ("REGRESSION" in capsys.readouterr().out) == status
 
 
-def test_a_file_that_holds_no_results_is_named(tmp_path):
-    (tmp_path / "notes.json").write_text("{}")
-    with pytest.raises(SystemExit, match=r"notes\.json: no results of pytest-benchmark"):
-        compare.read_medians(tmp_path / "notes.json")
+def test_a_peer_that_did_not_run_does_not_count(tmp_path):
+    ways = {"ours": {"median_seconds": 1.0, "p20_seconds": 0.9, "p80_seconds": 1.1}, "flex": {"error": "no kernel"}}
+    write_results(
+        tmp_path / "one.json", [Race("attention", "D 64", {}, ways, laps=[1.0]), Race("attention", "D 8", {}, {"flex": ways["flex"]})]
+    )
+    assert list(compare.read_medians(tmp_path / "one.json")) == ["attention: D 64"]
+    assert verdict_of(tmp_path / "one.json", tmp_path / "one.json") == [""]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
 from benchmarks import attention, attention_gpu, own_peers
+from benchmarks.results import find_results
 
 PAGE = (Path(__file__).parents[1] / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
@@ -25,9 +25,9 @@ def peer_file(tmp_path):
 def test_the_pages_peer_is_checked_and_timed_on_a_cpu(peer_file, tmp_path, capsys):
     out = tmp_path / "numbers.json"
     attention.main(dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out)
-    lines = [line for line in json.loads(out.read_text())["peers"] if line["peer"] == "by_hand"]
-    assert [line["case"]["direction"] for line in lines] == ["forward", "forward+backward"]
-    assert all(line["ratio"] > 0 and not line["note"] for line in lines)
+    races = [race for race in find_results([out])[0].races if "by_hand" in race.ways]
+    assert [race.params["direction"] for race in races] == ["forward", "forward+backward"]
+    assert all(race.ways["by_hand"]["ratio_to_ours"] > 0 for race in races)
     assert "by_hand" in capsys.readouterr().out
 
 
@@ -35,8 +35,8 @@ def test_a_wrong_peer_is_reported_with_its_error(peer_file, tmp_path):
     out = tmp_path / "numbers.json"
     peer_file.write_text(peer_file.read_text().replace("** -0.5", "** -0.25"))
     attention.main(dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out)
-    (forward, _) = [line for line in json.loads(out.read_text())["peers"] if line["peer"] == "by_hand"]
-    assert forward["ratio"] is None and forward["note"].startswith("AssertionError")
+    forward, _ = (race.ways["by_hand"] for race in find_results([out])[0].races if "by_hand" in race.ways)
+    assert list(forward) == ["error"] and forward["error"].startswith("AssertionError")
 
 
 def test_the_gpu_program_takes_it_too(peer_file, tmp_path, monkeypatch):
@@ -44,8 +44,7 @@ def test_the_gpu_program_takes_it_too(peer_file, tmp_path, monkeypatch):
     monkeypatch.setattr(attention_gpu, "PEERS", {})
     monkeypatch.setattr("sys.argv", ["attention_gpu", "--dry-run", "--peer", str(peer_file), "--json", str(out)])
     attention_gpu.main()
-    ways = {result["way"] for result in json.loads(out.read_text())["results"]}
-    assert ways == {"ours", "by_hand"}
+    assert all(list(race.ways) == ["ours", "by_hand"] for race in find_results([out])[0].races)
 
 
 def test_what_is_no_file_of_peers_is_named(tmp_path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import pytest
 
 from benchmarks import plan
+from benchmarks.results import write_results
+from benchmarks.train_step_report import Case, Result, races_of
 from lsm2 import presets
 from lsm2.data.simulate import write_cohort
 
@@ -43,10 +44,10 @@ def test_cohort_is_measured_on_real_batches(tmp_path):
 
 
 def test_command_reads_measurements_and_prints_a_plan(tmp_path, capsys):
-    case = {"preset": "tiny", "window": "day", "missing": 0.49, "num_windows": 6}
-    result = {"way": "ours_cross", "case": case, "ms": 60.0, "days_per_second": 100.0, "peak_bytes": 6e6}
+    case = Case("tiny", "day", 0.49, 6, 3744)
+    result = Result(case, "ours_cross", ms=60.0, laps_ms=(60.0,), product_rate=1e12, peak_bytes=6_000_000)
     file = tmp_path / "train_step.json"
-    file.write_text(json.dumps({"machine_name": "a machine", "results": [result]}))
+    write_results(file, races_of([result], {}), machine={"cpu_model": "a machine"})
     plan.main(["--preset", "tiny", "--gpus", "2", "--people", "1000", "--measured", str(file)])
     printed = capsys.readouterr().out
     assert "a machine" in printed and "epoch of 26,500 days" in printed

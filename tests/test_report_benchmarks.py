@@ -1,16 +1,19 @@
-"""`python -m benchmarks.report`: every kind of file of results on one page, with what ours loses and what did not run."""
+"""`python -m benchmarks.report`: all results on one page, with what ours loses and what did not run; the README's tables are up to date."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import report
+pytest.importorskip("matplotlib", reason="figures need matplotlib")
+
+from benchmarks import readme_tables, report
+from benchmarks.results import Race, find_results, write_results
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
+MACHINE = {"cpu_model": "some processor", "torch": "2.13", "gpu": None}
 
 
 def test_committed_results_make_one_self_contained_page(tmp_path, monkeypatch, capsys):
@@ -27,31 +30,46 @@ def test_committed_results_make_one_self_contained_page(tmp_path, monkeypatch, c
 
 
 def test_losses_and_failures_are_shown(tmp_path):
-    extra = {"ours": {"median_seconds": 2.0}, "winner": {"ratio_to_ours": 0.5}, "loser": {"ratio_to_ours": 3.0}}
-    suite = {"benchmarks": [{"fullname": "benchmarks/packing.py::bench_pack", "name": "bench_pack", "extra_info": extra}]}
-    case = {"threads": 2, "dtype": "float32", "head_dim": 64, "direction": "forward", "pattern": "aim"}
-    failed = {"case": case, "peer": "flex", "seconds": None, "ratio": None, "note": "RuntimeError: <no kernel>"}
-    machine = {"cpu_model": "some processor", "torch": "2.13", "gpu": None}
-    attention = {"machine": machine, "lines": [], "peers": [failed]}
-    for name, content in {"suite": suite | {"machine_info": machine}, "attention": attention}.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    page = report.render(report.find_reports([tmp_path]))
+    ways = {
+        "ours": {"median_seconds": 0.002, "ratio_to_ours": 1.0},
+        "winner": {"median_seconds": 0.001, "ratio_to_ours": 0.5},
+        "loser": {"median_seconds": 0.006, "ratio_to_ours": 3.0},
+        "flex": {"error": "RuntimeError: <no kernel>"},
+    }
+    write_results(tmp_path / "suite.json", [Race("packing", "pack-128", {}, ways, laps=[0.002])], machine=MACHINE)
+    page = report.render(find_results([tmp_path]))
     assert "1 of 2 above 1 (ours is faster), 1 below" in page
-    assert "flex, D 64, float32, forward, aim, 2 threads: RuntimeError: &lt;no kernel&gt;" in page
-    assert "some processor, torch 2.13" in page
+    assert "flex, pack-128: RuntimeError: &lt;no kernel&gt;" in page
+    assert "some processor, torch 2.13" in page and "<td>1 ms (0.50x)</td>" in page
 
 
 def test_of_several_runs_the_median_counts(tmp_path):
     for number, ratio in enumerate((1.0, 9.0, 2.0)):
-        extra = {"peer": {"ratio_to_ours": ratio}}
-        suite = {"benchmarks": [{"fullname": "packing.py::bench", "name": "bench", "extra_info": extra}], "machine_info": {}}
-        (tmp_path / f"run{number}.json").write_text(json.dumps(suite))
-    assert "<td>2.00</td>" in report.render(report.find_reports([tmp_path]))
+        ways = {"ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0}, "peer": {"median_seconds": ratio, "ratio_to_ours": ratio}}
+        write_results(tmp_path / f"run{number}.json", [Race("packing", "pack-128", {}, ways, laps=[1.0])], machine=MACHINE)
+    assert "<td>2000 ms (2.00x)</td>" in report.render(find_results([tmp_path]))
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"absent\.json does not exist"):
-        report.find_reports([tmp_path / "absent.json"])
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"broken\.json is no JSON"):
-        report.find_reports([tmp_path / "broken.json"])
+def speed_race(suite: str, params: dict, flops: float, intensity: float) -> Race:
+    ways = {"ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0}, "peer": {"median_seconds": 2.0, "ratio_to_ours": 2.0}}
+    ceilings = {"flops_per_second": 4e11, "bytes_per_second": 2e10}
+    extra = {"dtype": "bfloat16", "useful_flops": flops, "useful_bytes": flops / intensity, "ceilings": ceilings}
+    return Race(suite, "-".join(map(str, params.values())), params, ways, extra, [1.0])
+
+
+def test_speed_is_drawn_against_every_axis_and_under_the_roofline(tmp_path):
+    races = [
+        *(speed_race("attention_shapes", {"axis": "length", "value": n, "direction": "forward"}, n * 1e8, n / 2) for n in (64, 1024)),
+        *(speed_race("masked_attention", {"missing": m, "direction": "forward+backward"}, 1e11 / m, 100 / m) for m in (5, 50)),
+    ]
+    write_results(tmp_path / "shapes.json", races, machine=MACHINE)
+    page = report.render(find_results([tmp_path]))
+    for text in ("Roofline", "Speed by tokens in a sequence", "Speed by percent of a day&#x27;s 3744 tokens missing"):
+        assert text in page, text
+
+
+def test_the_readme_has_the_tables_of_the_committed_results():
+    text = readme_tables.README.read_text(encoding="utf-8")
+    names = re.findall("<!-- table: (.*?) -->", text)
+    assert sorted(names) == sorted(readme_tables.TABLES)
+    assert readme_tables.fill(text) == text, "run `python -m benchmarks.report --readme`"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.util
-import json
 import subprocess
 import sys
 from itertools import accumulate
@@ -12,8 +11,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from benchmarks.results import find_results
 from benchmarks.train_step_memory import count_saved_bytes, measure_peak_bytes
-from benchmarks.train_step_report import Case, Result, Target
+from benchmarks.train_step_report import Case, Result, Target, results_of
 from benchmarks.train_step_ways import WAYS, Days, Step, check_agreement, small_config
 from benchmarks.train_step_work import FlopCount
 from lsm2 import LSM2, LSM2Config
@@ -145,15 +145,16 @@ def test_dry_run_writes_all_numbers_and_a_picture(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "a dry run" in done.stdout and "base, ours_full: wanted 2.5x" in done.stdout
 
-    written = json.loads(report.read_text())
-    assert written["dry_run"] and written["machine"]["torch"] == torch.__version__ and len(written["targets"]) == 5
-    results = written["results"]
+    (written,) = find_results([report])
+    assert written.machine["dry_run"] and written.machine["torch"] == torch.__version__
+    results = results_of(written.races)
     assert len(results) == 4 * len(UNCOMPILED)
     for result in results:
-        assert result["ms"] > 0 and len(result["laps_ms"]) == 1 and result["peak_bytes"] > 0 and result["loss"] > 0
-        assert 0 < result["useful_flops"] <= result["total_flops"] and result["days_per_second"] > 0
-        assert 0 < result["useful_share_of_product"] <= result["total_share_of_product"]
-        assert result["ratio"] == pytest.approx(result["ms"] / next(r["ms"] for r in results if r["case"] == result["case"]))
+        assert result.ms > 0 and len(result.laps_ms) == 1 and result.peak_bytes > 0 and result.loss > 0
+        rates = result.rates()
+        assert 0 < result.useful_flops <= result.total_flops and rates["days_per_second"] > 0
+        assert 0 < rates["useful_share_of_product"] <= rates["total_share_of_product"]
+        assert result.ratio == pytest.approx(result.ms / next(other.ms for other in results if other.case == result.case))
     if "--plot" not in options:
         pytest.skip("matplotlib is not installed: no picture")
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -167,5 +168,6 @@ def test_what_needs_too_long_is_not_run(tmp_path):
     options = ["--dry-run", "--window", "day", "week", "--ways", "ours_cross", "dense", "--patience", "0", "--json", str(report)]
     done = subprocess.run([sys.executable, "-m", "benchmarks.train_step", *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    for result in json.loads(report.read_text())["results"]:
-        assert result["ms"] is None and result["estimated_ms"] > 0 and result["note"].startswith("not run: needs about")
+    (written,) = find_results([report])
+    for result in results_of(written.races):
+        assert result.ms is None and result.estimated_ms > 0 and result.note.startswith("not run: needs about")

@@ -23,7 +23,7 @@ th, td { padding: .28rem .7rem; text-align: right; border-bottom: 1px solid var(
 th:first-child, td:first-child { text-align: left } thead th { color: var(--soft); font-weight: 600 }
 td.best { color: var(--mark); font-weight: 700 } caption { text-align: left; padding-bottom: .3rem }
 figure { margin: 1.6rem 0 }
-figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px }
+figure img { max-width: 100%; height: auto; background: #fff; border: 1px solid var(--line); border-radius: 6px }
 details { margin: .3rem 0 } summary { cursor: pointer }
 .columns { display: flex; flex-wrap: wrap; gap: 0 3rem; align-items: flex-start }
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def require_matplotlib() -> None:
         raise InputError("figures need matplotlib, which is not installed: pip install matplotlib")
 
 
-def draw_loss(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
+def draw_loss(path: Path | IO[bytes], metrics: Sequence[dict[str, Any]]) -> None:
     """Write a PNG of the training loss by step, from the lines of metrics.jsonl."""
     from matplotlib.figure import Figure
 
@@ -59,7 +59,7 @@ def draw_loss(path: Path, metrics: Sequence[dict[str, Any]]) -> None:
     axis.set(xlabel="optimizer step", ylabel="loss: squared error of\nhidden, observed minutes")
     axis.legend(frameon=False, fontsize=8)
     _plain(axis)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=130, format="png")
 
 
 def draw_gap_error(path: Path, evaluation: dict[str, Any]) -> None:

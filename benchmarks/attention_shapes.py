@@ -1,0 +1,38 @@
+"""How does the speed of packed attention depend on length, batch, number of heads and head dim? Each changes alone, in bfloat16."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks.attention import race_attention
+from benchmarks.attention_report import BOTH, DIRECTIONS
+from benchmarks.attention_ways import NUM_HEADS, Problem
+from benchmarks.lengths import visible_tokens
+
+HEAD_DIM = 64
+AXES = {
+    "length": (64, 128, 256, 512, 1024, 2048, 3744),
+    "batch": (1, 2, 4, 8, 16),
+    "heads": (1, 2, 4, 8, 16),
+    "head_dim": (16, 32, 64, 128, 256),
+}
+TOKENS, DAYS = 4096, 4
+"""In all sequences of one length; simulated days for heads and head dims."""
+TIMES_ON_GPU = 16
+"""As many sequences there, of every axis."""
+
+
+def make_problem(axis: str, value: int, device: torch.device) -> Problem:
+    """The usual shape, but for one axis."""
+    times = TIMES_ON_GPU if device.type == "cuda" else 1
+    num_heads, head_dim = (value if axis == name else usual for name, usual in (("heads", NUM_HEADS), ("head_dim", HEAD_DIM)))
+    days = value if axis == "batch" else DAYS
+    lengths = [value] * (times * TOKENS // value) if axis == "length" else visible_tokens(times * days)
+    return Problem.random(lengths, head_dim, torch.bfloat16, device, num_heads)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize(("axis", "value"), [(axis, value) for axis, values in AXES.items() for value in values])
+def bench_attention_shapes(benchmark, device, axis, value, direction):
+    race_attention(benchmark, make_problem(axis, value, device), backward=direction == BOTH)

@@ -1,0 +1,77 @@
+"""How much faster is masked_attention than scaled_dot_product_attention with a mask, by the part of a day's tokens that is missing?
+
+Both take and give SDPA's layout, q, k and v (B, H, N, D) with N = 3744, in bfloat16; any token may be missing. `sdpa_mask` gets a broadcast
+(B, 1, 1, N) key mask and computes all rows; `sdpa_gather` picks the kept rows of each sequence, attends, and puts the rows back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from benchmarks.agreement import describe_error
+from benchmarks.attention_report import BOTH, DIRECTIONS
+from benchmarks.attention_ways import NUM_HEADS, TOLERANCES
+from benchmarks.lengths import useful_bytes, useful_flops
+from benchmarks.timing import ceilings, race
+from lsm2_kernels import masked_attention
+
+HEAD_DIM, SEQ_LEN, DTYPE = 64, 3744, torch.bfloat16
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def make_peers(keep: Tensor) -> dict[str, Attend]:
+    """What torch offers, as said above."""
+    key_mask = keep[:, None, None, :]
+    kept = [row.nonzero()[:, 0] for row in keep]
+
+    def gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = torch.zeros_like(q)
+        for i, rows in enumerate(kept):
+            q_kept, k_kept, v_kept = (x[i, :, rows] for x in (q, k, v))
+            out[i].index_copy_(1, rows, scaled_dot_product_attention(q_kept, k_kept, v_kept))
+        return out
+
+    return {"sdpa_mask": lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=key_mask), "sdpa_gather": gather}
+
+
+def check(theirs: tuple[Tensor, ...], ours: tuple[Tensor, ...], keep: Tensor) -> None:
+    """Raise AssertionError unless kept rows are the same; what SDPA gives for queries that are missing nobody uses."""
+    for actual, expected in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(actual * keep[:, None, :, None], expected, atol=TOLERANCES[DTYPE], rtol=TOLERANCES[DTYPE])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("missing", [5, 20, 50, 80, 95])
+def bench_masked_attention(benchmark, device, missing, direction):
+    on_gpu, backward = device.type == "cuda", direction == BOTH
+    batch_size = 32 if on_gpu else 1
+    generator = torch.Generator(device).manual_seed(0)
+    keep = torch.rand(batch_size, SEQ_LEN, generator=generator, device=device) >= missing / 100
+    shape = batch_size, NUM_HEADS, SEQ_LEN, HEAD_DIM
+    q, k, v = (torch.randn(shape, generator=generator, device=device, dtype=DTYPE).requires_grad_(backward) for _ in range(3))
+    grad = torch.randn(shape, generator=generator, device=device, dtype=DTYPE) * keep[:, None, :, None]
+
+    def call(attend: Attend) -> Callable[[], tuple[Tensor, ...]]:
+        return lambda: torch.autograd.grad(attend(q, k, v), (q, k, v), grad) if backward else (attend(q, k, v),)
+
+    ours = call(lambda q, k, v: masked_attention(q, k, v, keep))
+    peers = {name: call(attend) for name, attend in make_peers(keep).items()}
+    errors = {}
+    for name in list(peers):
+        try:
+            check(peers[name](), ours(), keep)
+        except Exception as error:
+            errors[name] = describe_error(error)
+            del peers[name]
+    lengths = keep.sum(1).tolist()
+    work = {
+        "dtype": "bfloat16",
+        "useful_flops": useful_flops(lengths, NUM_HEADS, HEAD_DIM, backward=backward),
+        "useful_bytes": useful_bytes(sum(lengths), NUM_HEADS, HEAD_DIM, DTYPE.itemsize, backward=backward),
+    }
+    race(benchmark, ours, peers, rounds=20 if on_gpu else 3, errors=errors, ceilings=ceilings(DTYPE, device), **work)
