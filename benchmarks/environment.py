@@ -76,11 +76,13 @@ def read_gpu_state(device: torch.device) -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a reader needs to judge numbers that are saved: processor, GPU and driver, threads, versions, commit."""
+    """What a reader needs to judge numbers that are saved: processor, GPU and driver, threads, load or clocks, versions, commit."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     hardware = describe_hardware(device)
     gpu = {"gpu": hardware["device"], "driver": hardware["driver"]} if device.type == "cuda" else {"gpu": None}
-    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software()}
+    state = {"load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None}
+    state |= {GPU_STATE: read_gpu_state(device)} if device.type == "cuda" else {}
+    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software(), "state when saved": state}
 
 
 def name_machine(device: torch.device) -> str:

@@ -1,6 +1,6 @@
-"""The tables of README.md, from benchmarks/results: `python -m benchmarks.report --readme` writes them anew, a test tells whether they are.
+"""The tables of README.md and RESULTS.md, from results/: `python -m benchmarks.report --readme` writes them anew, a test tells if they are.
 
-In the README a table stands between the comments `<!-- table: NAME -->` and `<!-- end of table -->`.
+In a page a table stands between the comments `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.tables import grouped
 from benchmarks.time_to_quality_report import REFERENCE, Comparison, compare_with_reference, mean_and_spread, runs_of
 from benchmarks.train_step_report import TARGETS, Result, results_of
 
-README = Path(__file__).parents[1] / "README.md"
+PAGES = Path(__file__).parents[1] / "README.md", Path(__file__).parent / "RESULTS.md"
 RESULTS = Path(__file__).parent / "results" / "2026-11-23-AMD-EPYC-2-cores"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 METHODS = {
@@ -307,5 +307,6 @@ def fill(text: str) -> str:
 
 
 def update() -> None:
-    """Write README.md."""
-    README.write_text(fill(README.read_text(encoding="utf-8")), encoding="utf-8")
+    """Write the pages."""
+    for page in PAGES:
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -2,8 +2,8 @@
 
 Reads what the suites and the programs saved (results.py). Each comparison becomes a map: a row per case, a column per peer, a cell with
 the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is). Of a case that several files measured on the same
-machine the median counts. Peers that did not run are listed with their errors. `--readme` writes the README's tables anew instead
-(readme_tables.py).
+machine the median counts. Peers that did not run are listed with their errors. `--readme` writes the tables of README.md and RESULTS.md
+anew instead (readme_tables.py).
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="*", type=Path, default=[Path(__file__).parent / "results"], help="default: benchmarks/results")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
-    parser.add_argument("--readme", action="store_true", help="write the README's tables anew from benchmarks/results")
+    parser.add_argument("--readme", action="store_true", help="write the tables of README.md and RESULTS.md anew from results/")
     args = parser.parse_args()
     if args.readme:
         readme_tables.update()
