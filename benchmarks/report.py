@@ -70,7 +70,7 @@ def map_section(suite: str, machine: str, races: Sequence[Race]) -> str:
         draw_ratio_map(picture, cases, peers, cells)
         lost = sum(ratio < 1 for ratio in cells.values())
         what, better = ("Peak bytes", "smaller") if suite == "memory" else ("Time", "faster")
-        caption = f"{what} of each peer over ours: {len(cells) - lost} of {len(cells)} above 1 (ours is {better}), {lost} below"
+        caption = f"{what} of each way over {ours}: {len(cells) - lost} of {len(cells)} above 1 ({ours} is {better}), {lost} below"
         columns = [ours, *peers]
         rows = [([case, *(_show(merged[case].get(name, {})) for name in columns)], [""] * (1 + len(columns))) for case in cases]
         parts += [figure(caption, picture.getvalue()), f"<details><summary>Numbers</summary>{table(['case', *columns], rows)}</details>"]
@@ -105,7 +105,7 @@ def training_sections(files: Sequence[Results]) -> Iterator[str]:
     for machine, group in grouped(files, lambda file: file.machine_name):
         results = {(result.case, result.way): result for file in group for result in results_of(file.races)}
         for preset, of_preset in grouped(results.values(), lambda result: result.case.preset):
-            if len({result.case for result in of_preset}) > 1:
+            if len({(result.case.window, result.case.missing) for result in of_preset}) > 1:
                 picture = io.BytesIO()
                 train_step_plot.draw(picture, of_preset, machine)
                 yield section(f"Training step: {preset}", figure("Milliseconds per window", picture.getvalue()))

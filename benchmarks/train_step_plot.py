@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -41,7 +42,7 @@ def draw(path: Path | IO[bytes], results: Sequence[Result], machine: str) -> Non
     figure = Figure(figsize=(13, 5.2 * len(presets)), layout="constrained")
     rows = figure.subplots(len(presets), 2, squeeze=False)
     for preset, (left, right) in zip(presets, rows, strict=True):
-        of_preset = [result for result in results if result.case.preset == preset]
+        of_preset = choose_batch_size([result for result in results if result.case.preset == preset])
         windows = {result.case.window_tokens: result.case.window for result in of_preset}
         window = min(windows)
         fractions = sorted({result.case.missing for result in of_preset})
@@ -49,13 +50,24 @@ def draw(path: Path | IO[bytes], results: Sequence[Result], machine: str) -> Non
         _draw_lines(left, [result for result in of_preset if result.case.window_tokens == window], "missing")
         left.set(title=f"{preset}: one {windows[window]}", xlabel="percent of the tokens missing, mean over the batch")
         left.set_xticks([100 * fraction for fraction in fractions], [f"{100 * fraction:.0f}" for fraction in fractions])
-        _draw_lines(right, [result for result in of_preset if result.case.missing == missing], "window_tokens")
+        of_missing = [result for result in of_preset if result.case.missing == missing]
+        longest = {
+            result.way for result in of_missing if result.case.window_tokens == max(windows)
+        }  # others would be points without a line
+        _draw_lines(right, [result for result in of_missing if result.way in longest], "window_tokens")
         right.set(title=f"{preset}: {missing:.0%} missing", xlabel="tokens in a window", xscale="log")
         right.set_xticks(list(windows), [f"{tokens:,}\na {name}" for tokens, name in windows.items()])
         right.xaxis.set_minor_locator(NullLocator())
     caption = "forward, loss and backward under bf16 autocast, no optimizer; hollow: estimated, not run; flex on a CPU: forward alone"
     figure.supxlabel(f"{machine}. {caption}", fontsize=9, color="#555555")
     figure.savefig(path, dpi=130, format="png")
+
+
+def choose_batch_size(results: Sequence[Result]) -> list[Result]:
+    """Where days were measured in batches of several sizes, those of the size that was measured most often; longer windows all."""
+    sizes = Counter(result.case.num_windows for result in results if result.case.window == "day")
+    usual = max(sizes, key=lambda size: sizes[size], default=None)
+    return [result for result in results if result.case.window != "day" or result.case.num_windows == usual]
 
 
 def _draw_lines(axis: Any, results: Sequence[Result], by: Literal["missing", "window_tokens"]) -> None:
