@@ -32,8 +32,8 @@ def make_peers(keep: Tensor) -> dict[str, Attend]:
     def gather(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = torch.zeros_like(q)
         for i, rows in enumerate(kept):
-            q_kept, k_kept, v_kept = (x[i, :, rows] for x in (q, k, v))
-            out[i].index_copy_(1, rows, scaled_dot_product_attention(q_kept, k_kept, v_kept))
+            q_kept, k_kept, v_kept = (x[i : i + 1, :, rows] for x in (q, k, v))  # of less than four dimensions SDPA takes a slow way
+            out[i].index_copy_(1, rows, scaled_dot_product_attention(q_kept, k_kept, v_kept)[0])
         return out
 
     return {"sdpa_mask": lambda q, k, v: scaled_dot_product_attention(q, k, v, attn_mask=key_mask), "sdpa_gather": gather}
