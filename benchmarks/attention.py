@@ -44,7 +44,7 @@ from benchmarks.lengths import PATTERNS, SUITE_PATTERNS, exponentials, lengths, 
 from benchmarks.own_peers import load_peers
 from benchmarks.results import write_results
 from benchmarks.tables import show
-from benchmarks.timing import ceilings, exponential_yardstick, laps_of, product_yardstick, race
+from benchmarks.timing import exponential_yardstick, laps_of, product_yardstick, race, yardsticks
 from lsm2_kernels import _ops
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,7 +75,7 @@ def race_attention(benchmark, problem: Problem, *, backward: bool) -> None:
         "useful_flops": useful_flops(problem.lengths, num_heads, head_dim, backward=backward),
         "useful_bytes": useful_bytes(total, num_heads, head_dim, dtype.itemsize, backward=backward),
     }
-    rounds, rates = 20 if on_gpu else 5, ceilings(dtype, device)
+    rounds, rates = 20 if on_gpu else 5, yardsticks(dtype, device)
     race(benchmark, our_way.call(backward=backward), calls, rounds=rounds, errors=errors, ceilings=rates, **work)
 
 

@@ -17,7 +17,7 @@ from benchmarks.agreement import describe_error
 from benchmarks.attention_report import BOTH, DIRECTIONS
 from benchmarks.attention_ways import NUM_HEADS, TOLERANCES
 from benchmarks.lengths import useful_bytes, useful_flops
-from benchmarks.timing import ceilings, race
+from benchmarks.timing import race, yardsticks
 from lsm2_kernels import masked_attention
 
 HEAD_DIM, SEQ_LEN, DTYPE = 64, 3744, torch.bfloat16
@@ -74,4 +74,4 @@ def bench_masked_attention(benchmark, device, missing, direction):
         "useful_flops": useful_flops(lengths, NUM_HEADS, HEAD_DIM, backward=backward),
         "useful_bytes": useful_bytes(sum(lengths), NUM_HEADS, HEAD_DIM, DTYPE.itemsize, backward=backward),
     }
-    race(benchmark, ours, peers, rounds=20 if on_gpu else 3, errors=errors, ceilings=ceilings(DTYPE, device), **work)
+    race(benchmark, ours, peers, rounds=20 if on_gpu else 3, errors=errors, ceilings=yardsticks(DTYPE, device), **work)

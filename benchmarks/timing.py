@@ -59,27 +59,33 @@ def race(
     *,
     rounds: int,
     errors: Mapping[str, str] | None = None,
+    ceilings: Mapping[str, Yardstick] | None = None,
     **extra: Any,
 ) -> None:
     """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 
-    All ways' medians, the ratios peer / ours (above 1: ours is faster), the errors of peers that do not run, and `extra` go into
-    extra_info; see results.py. On a GPU times are by the GPU's clock; what pytest-benchmark itself reports of `ours` then contains the
-    wait for the GPU.
+    All ways' medians, the ratios peer / ours (above 1: ours is faster), the errors of peers that do not run, the best rates of the
+    yardsticks that run beside them, and `extra` go into extra_info; see results.py. On a GPU times are by the GPU's clock; what
+    pytest-benchmark itself reports of `ours` then contains the wait for the GPU.
     """
     measure = gpu_seconds if torch.cuda.is_available() else seconds
     for way in (ours, *peers.values()):
         for _ in range(WARM_UP_ROUNDS):
             way()
     laps: dict[str, list[float]] = {"ours": [], **{name: [] for name in peers}}
+    rates: dict[str, float] = {}
 
     def run_peers() -> None:
+        for name, yardstick in (ceilings or {}).items():
+            rates[name] = max(rates.get(name, 0.0), yardstick.work / measure(yardstick.call))
         for name, way in peers.items():
             laps[name].append(measure(way))
 
     benchmark.pedantic(lambda: laps["ours"].append(measure(ours)), setup=run_peers, rounds=rounds, iterations=1)
     ways = compare_laps(laps)
-    benchmark.extra_info.update(extra, ways=ways | {name: {"error": error} for name, error in (errors or {}).items()})
+    benchmark.extra_info.update(
+        extra | ({"ceilings": rates} if ceilings else {}), ways=ways | {name: {"error": error} for name, error in (errors or {}).items()}
+    )
     line = [f"{name} {1e3 * way['median_seconds']:.2f} ms ({way['ratio_to_ours']:.2f}x)" for name, way in ways.items()]
     line += [f"{name} did not run: {error}" for name, error in (errors or {}).items()]
     if "useful_flops" in extra:
@@ -146,14 +152,14 @@ class Yardstick:
     call: Callable[[], object]
 
 
-def product_yardstick(dtype: torch.dtype) -> Yardstick:
+def product_yardstick(dtype: torch.dtype, size: int = 2048) -> Yardstick:
     """FLOPs of torch.mm on large square CPU matrices, in the faster of this dtype and float32, which holds its values exactly.
 
     On a machine without float16 arithmetic torch.mm in float16 reaches a hundredth of the float32 rate: it says nothing of the machine.
     """
     small = {candidate: square_product(candidate, 192).call for candidate in {dtype, torch.float32}}
     times = best_of(small, rounds=5)
-    return square_product(min(times, key=lambda candidate: times[candidate]), 2048)
+    return square_product(min(times, key=lambda candidate: times[candidate]), size)
 
 
 def exponential_yardstick() -> Yardstick:
@@ -184,14 +190,9 @@ def large_copy(num_bytes: int, device: torch.device | str) -> Yardstick:
     return Yardstick(2.0 * num_bytes, lambda: target.copy_(source))
 
 
-CEILING_ROUNDS = 5
-
-
 @functools.cache
-def ceilings(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
-    """The best rates that large matrix products and large copies reach on this device: FLOP/s in this dtype, bytes/s read and written."""
+def yardsticks(dtype: torch.dtype, device: torch.device) -> dict[str, Yardstick]:
+    """What shows the ceilings over attention in a race: large matrix products in this dtype, and large copies."""
     on_gpu = device.type == "cuda"
-    product = square_product(dtype, 8192, device) if on_gpu else product_yardstick(dtype)
-    copy = large_copy(4 << 30 if on_gpu else 256 << 20, device)
-    laps = laps_of({"product": product.call, "copy": copy.call}, CEILING_ROUNDS, measure=gpu_seconds if on_gpu else seconds)
-    return {"flops_per_second": product.work / min(laps["product"]), "bytes_per_second": copy.work / min(laps["copy"])}
+    product = square_product(dtype, 8192, device) if on_gpu else product_yardstick(dtype, 1536)
+    return {"flops_per_second": product, "bytes_per_second": large_copy(4 << 30 if on_gpu else 128 << 20, device)}
