@@ -1,9 +1,10 @@
 """Has anything become slower? `python -m benchmarks.compare BEFORE AFTER`
 
-Both are files of results, as `make bench` and every program with `--json` write them, or folders of such files. The peers of a race run the
-same code in both, so what they changed by, on (geometric) average, is the machine's drift, and is taken out of ours. The noise is what the
-distances between the 20th and 80th percentiles of ours and of the peers, in both, leave uncertain. A change beyond the noise and beyond
-5 % is marked; the exit status is 1 if one of them is a regression.
+Both are files of results, as `make bench` and every program with `--json` write them, or folders of such files. The peers of a race run
+the same code in both, so what they changed by, on (geometric) average, is the machine's drift, and is taken out of ours. The noise is the
+larger of two: what the distances between the 20th and 80th percentiles of ours and of the peers, in both files, leave uncertain; and, of
+at least 8 benchmarks, four standard deviations of what they changed by, estimated from the middle half of them, as most are presumed
+unchanged. A change beyond the noise and beyond 5 % is marked; the exit status is 1 if one of them is a regression.
 """
 
 from __future__ import annotations
@@ -12,13 +13,17 @@ import argparse
 import math
 import statistics
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.results import find_results
 from benchmarks.tables import empty_table, show
 
 SMALLEST_CHANGE = 0.05
+DEVIATIONS, FEWEST_FOR_SPREAD = 4, 8
+DEVIATIONS_IN_MIDDLE_HALF = 1.349
+"""Of a normal distribution, from the first quartile to the third."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,21 @@ def compare(before: dict[str, dict[str, float]], after: dict[str, dict[str, floa
     )
 
 
+def find_spread(changes: Sequence[Change]) -> float:
+    """The factor by which benchmarks seem to differ from one another, though most are presumed unchanged; 1 for few of them."""
+    if len(changes) < FEWEST_FOR_SPREAD:
+        return 1.0
+    first, _, third = statistics.quantiles((math.log(change.factor) for change in changes), n=4)
+    return math.exp(DEVIATIONS * (third - first) / DEVIATIONS_IN_MIDDLE_HALF)
+
+
+def compare_all(before: dict[str, dict[str, dict[str, float]]], after: dict[str, dict[str, dict[str, float]]]) -> list[Change]:
+    """Every benchmark that is in both."""
+    changes = [compare(before[name], after[name], name) for name in before if name in after and next(iter(before[name])) in after[name]]
+    spread = find_spread(changes)
+    return [replace(change, noise=max(change.noise, spread)) for change in changes]
+
+
 def _uncertainty(way: dict[str, float]) -> float:
     """Of the median, as a logarithm: half of the way from the 20th to the 80th percentile."""
     return math.log(way["p80_seconds"] / way["p20_seconds"]) / 2
@@ -85,7 +105,7 @@ def main() -> None:
     parser.add_argument("after", type=Path)
     args = parser.parse_args()
     before, after = read_medians(args.before), read_medians(args.after)
-    changes = [compare(before[name], after[name], name) for name in before if name in after and next(iter(before[name])) in after[name]]
+    changes = compare_all(before, after)
     table = empty_table(("benchmark",), ("before ms", "after ms", "machine", "ours", "noise", ""))
     for change in sorted(changes, key=lambda change: -change.factor):
         times = f"{1e3 * change.before:.3g}", f"{1e3 * change.after:.3g}"

@@ -60,15 +60,16 @@ def race(
     rounds: int,
     errors: Mapping[str, str] | None = None,
     ceilings: Mapping[str, Yardstick] | None = None,
+    on_host: bool = False,
     **extra: Any,
 ) -> None:
     """Time `ours` with pytest-benchmark; every peer runs once before each of its rounds, so drift of the machine hits all alike.
 
     All ways' medians, the ratios peer / ours (above 1: ours is faster), the errors of peers that do not run, the best rates of the
     yardsticks that run beside them, and `extra` go into extra_info; see results.py. On a GPU times are by the GPU's clock; what
-    pytest-benchmark itself reports of `ours` then contains the wait for the GPU.
+    pytest-benchmark itself reports of `ours` then contains the wait for the GPU. `on_host`: nothing here concerns a GPU.
     """
-    measure = gpu_seconds if torch.cuda.is_available() else seconds
+    measure = gpu_seconds if torch.cuda.is_available() and not on_host else seconds
     for way in (ours, *peers.values()):
         for _ in range(WARM_UP_ROUNDS):
             way()

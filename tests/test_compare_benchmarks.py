@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from benchmarks import compare
@@ -39,6 +41,23 @@ def verdict_of(before, after):
 def test_verdicts(tmp_path, after, spread, expected):
     before = write(tmp_path / "before.json", spread, ours=1.0, sdpa=3.0, flex=5.0)
     assert verdict_of(before, write(tmp_path / "after.json", spread, **after)) == [expected]
+
+
+def test_on_a_noisy_machine_only_what_stands_out_is_told():
+    rng = random.Random(0)
+
+    def run(slower: int | None = None) -> dict[str, dict[str, dict[str, float]]]:
+        medians = {}
+        for number in range(40):
+            seconds = {"ours": rng.lognormvariate(0, 0.05) * (2.5 if number == slower else 1), "sdpa": rng.lognormvariate(1, 0.05)}
+            medians[f"case {number}"] = {
+                way: {"median_seconds": time, "p20_seconds": 0.99 * time, "p80_seconds": 1.01 * time} for way, time in seconds.items()
+            }
+        return medians
+
+    assert [change.name for change in compare.compare_all(run(), run()) if change.verdict] == []
+    changes = compare.compare_all(run(), run(slower=7))
+    assert [(change.name, change.verdict) for change in changes if change.verdict] == [("case 7", "REGRESSION")]
 
 
 def test_exit_status_and_table(tmp_path, capsys, monkeypatch):
