@@ -7,8 +7,8 @@ others q, k and v apart, SDPA on a padded batch already padded. What must be com
 - `torch_nested`: SDPA on jagged nested tensors, which takes FlashAttention-2; `_cudnn`: with cuDNN demanded;
 - `torch_flex`: compiled FlexAttention on the packed batch with a document mask;
 - `sdpa_padded`: one call on the padded batch with a broadcast (B, 1, 1, N) key mask; `_cudnn`: with cuDNN demanded;
-- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`: where all lengths are equal, one call without a mask, on that backend;
-- `flash_attn`, `xformers`: the packages, where they are installed.
+- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`, `sdpa_math`: where all lengths are equal, one call without a mask, on that backend;
+- `flash_attn`, `flash_attn_3`, `flash_attn_4`, `xformers`, `transformer_engine`: the packages, where they are installed.
 
 torch has no public way to give varlen_attn to cuDNN.
 """
@@ -18,6 +18,7 @@ torch has no public way to give varlen_attn to cuDNN.
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -175,6 +176,36 @@ def flash_attn(problem: GpuProblem) -> Way:
     )
 
 
+def flash_varlen(problem: GpuProblem, module: str) -> Way:
+    """The packages of FlashAttention-3 and -4, whose function is the same but for what comes after `out`."""
+    attention = importlib.import_module(module).flash_attn_varlen_func
+    cu_seqlens, longest = problem.cu_seqlens, problem.longest()
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        lengths = {"cu_seqlens_q": cu_seqlens, "cu_seqlens_k": cu_seqlens, "max_seqlen_q": longest, "max_seqlen_k": longest}
+        out = attention(q, k, v, **lengths)
+        return out[0] if isinstance(out, tuple) else out
+
+    return way_of(attend, problem.apart, problem.grad, metadata=problem.longest)
+
+
+def transformer_engine(problem: GpuProblem) -> Way:
+    """DotProductAttention on (T, H, D), which takes the fastest of its backends, cuDNN's among them; out is (T, H * D)."""
+    from transformer_engine.pytorch import DotProductAttention
+
+    _, _, num_heads, head_dim = problem.qkv.shape
+    attention = DotProductAttention(num_heads, head_dim, attention_dropout=0.0, qkv_format="thd", attn_mask_type="padding")
+    cu_seqlens, longest = problem.cu_seqlens, problem.longest()
+    lengths = {"cu_seqlens_q": cu_seqlens, "cu_seqlens_kv": cu_seqlens, "max_seqlen_q": longest, "max_seqlen_kv": longest}
+    return way_of(
+        lambda q, k, v: attention(q, k, v, **lengths),
+        problem.apart,
+        problem.grad.flatten(1),
+        lambda x: x.view(-1, num_heads, head_dim),
+        problem.longest,
+    )
+
+
 def xformers(problem: GpuProblem) -> Way:
     """memory_efficient_attention of (1, T, H, D) with a block-diagonal mask."""
     from xformers.ops import fmha, memory_efficient_attention
@@ -199,11 +230,15 @@ PEERS: dict[str, Callable[[GpuProblem], Way]] = {
     "torch_varlen_fa3": functools.partial(torch_varlen, implementation="FA3"),
     "torch_varlen_fa4": functools.partial(torch_varlen, implementation="FA4"),
     "flash_attn": flash_attn,
+    "flash_attn_3": functools.partial(flash_varlen, module="flash_attn_interface"),
+    "flash_attn_4": functools.partial(flash_varlen, module="flash_attn.cute"),
     "xformers": xformers,
+    "transformer_engine": transformer_engine,
     "torch_nested": torch_nested,
     "sdpa_flash": functools.partial(sdpa_equal, backend=SDPBackend.FLASH_ATTENTION),
     "sdpa_cudnn": functools.partial(sdpa_equal, backend=SDPBackend.CUDNN_ATTENTION),
     "sdpa_efficient": functools.partial(sdpa_equal, backend=SDPBackend.EFFICIENT_ATTENTION),
+    "sdpa_math": functools.partial(sdpa_equal, backend=SDPBackend.MATH),
     "sdpa_padded": sdpa_padded,
     "sdpa_padded_cudnn": functools.partial(sdpa_padded, backend=SDPBackend.CUDNN_ATTENTION),
     "torch_flex": torch_flex,

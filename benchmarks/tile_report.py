@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from benchmarks.results import Race
+from benchmarks.tables import grouped
 from lsm2_kernels.triton import tiles
 from lsm2_kernels.triton.tiles import Tile
 
@@ -50,6 +53,20 @@ class Candidate:
 def title(candidate: Candidate) -> str:
     """What it is a candidate for."""
     return f"D {candidate.head_dim}, {candidate.pattern}, {candidate.kernel}"
+
+
+def races_of(candidates: Sequence[Candidate]) -> Iterator[Race]:
+    """As they are saved: today's tile first, then the others, each with the ratio of its pass to today's."""
+    for case, group in grouped(candidates, title):
+        today = group[0]
+        ways: dict[str, dict[str, Any]] = {}
+        for candidate in group:
+            times = {"error": candidate.fault}
+            if candidate.pass_ms is not None:
+                times = {"median_seconds": candidate.pass_ms / 1e3, "ratio_to_ours": candidate.pass_ms / (today.pass_ms or math.nan)}
+            ways[" x ".join(map(str, candidate.tile[:4]))] = times | {"found": asdict(candidate)}
+        params = {"head_dim": today.head_dim, "pattern": today.pattern, "kernel": today.kernel}
+        yield Race("tile_sweep", case, params, ways, laps=[today.pass_ms / 1e3] if today.pass_ms else [])
 
 
 def ranking(candidates: Sequence[Candidate]) -> Iterator[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,10 @@ from torch import Tensor
 
 from benchmarks.agreement import assert_same, describe_error
 from benchmarks.attention_gpu_peers import GpuProblem
+from benchmarks.environment import describe_machine
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths
-from benchmarks.tile_report import CANDIDATES, SHORT, Candidate, ranking, rows_for_tiles, title
+from benchmarks.results import write_results
+from benchmarks.tile_report import CANDIDATES, SHORT, Candidate, races_of, ranking, rows_for_tiles, title
 from benchmarks.timing import gpu_seconds, laps_of, seconds
 from lsm2_kernels.triton import launch, tiles
 from lsm2_kernels.triton.tiles import Tile
@@ -236,7 +237,7 @@ def main() -> None:
             print(*ranking(races[0]), f"  {time.monotonic() - start:.1f} s", "", sep="\n")
             done += races.pop(0)
             if args.json is not None:
-                args.json.write_text(json.dumps({"dry_run": args.dry_run, "candidates": [asdict(one) for one in done]}, indent=1))
+                write_results(args.json, races_of(done), machine=describe_machine() | {"dry_run": args.dry_run})
     pool.shutdown(cancel_futures=True)
     print(*failures, *(f"left out for want of time: {title(candidates[0])}" for candidates in races), sep="\n")
     print("for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:", *rows_for_tiles(done), sep="\n")

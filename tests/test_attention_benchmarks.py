@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import statistics
+import sys
+import types
 
 import pytest
 import torch
 
 from benchmarks import masked_attention
+from benchmarks.attention_gpu_peers import PEERS, GpuProblem
 from benchmarks.attention_shapes import AXES, make_problem
 from benchmarks.attention_ways import Problem, Way, enter, ours, sdpa_padded, sdpa_split
 from benchmarks.lengths import SUITE_PATTERNS, lengths, useful_bytes, useful_flops, visible_tokens
+from benchmarks.tile_report import Candidate, races_of
 from lsm2_kernels import masked_attention as attend_masked
+from lsm2_kernels import varlen_attention
+from lsm2_kernels.triton.tiles import Tile
 
 CPU = torch.device("cpu")
 
@@ -71,3 +77,46 @@ def test_peers_of_masked_attention_give_the_same_kept_rows():
         masked_attention.check((attend(q, k, v),), expected, keep)
         with pytest.raises(AssertionError):
             masked_attention.check((attend(q, k, 1.1 * v),), expected, keep)
+
+
+def test_packages_that_are_not_here_get_packed_rows(monkeypatch):
+    """FlashAttention-3 and TransformerEngine need a GPU; what stands for them here has their signature and computes with our op."""
+
+    def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False):
+        assert (max_seqlen_q, max_seqlen_k, causal) == (33, 33, False)
+        return varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, return_lse=True)
+
+    class DotProductAttention(torch.nn.Module):
+        def __init__(self, num_attention_heads, kv_channels, *, attention_dropout, qkv_format, attn_mask_type):
+            super().__init__()
+            assert (num_attention_heads, kv_channels, attention_dropout, qkv_format, attn_mask_type) == (6, 16, 0.0, "thd", "padding")
+
+        def forward(self, q, k, v, *, cu_seqlens_q, cu_seqlens_kv, max_seqlen_q, max_seqlen_kv):
+            assert (max_seqlen_q, max_seqlen_kv) == (33, 33)
+            return varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_kv).flatten(1)
+
+    for name, function in (("flash_attn_interface", flash_attn_varlen_func), ("transformer_engine.pytorch", DotProductAttention)):
+        module = types.ModuleType(name)
+        setattr(module, function.__name__, function)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "transformer_engine", types.ModuleType("transformer_engine"))
+    problem = GpuProblem.random([20, 7, 33], 16, torch.float32)
+    for name in ("flash_attn_3", "transformer_engine"):
+        for backward in (False, True):
+            peers, errors = enter({name: PEERS[name]}, problem, ours(problem), backward=backward)
+            assert list(peers) == [name], errors
+    _, errors = enter({"flash_attn_4": PEERS["flash_attn_4"]}, problem, ours(problem), backward=False)
+    assert errors["flash_attn_4"].startswith("ModuleNotFoundError")
+
+
+def test_tiles_are_saved_beside_todays():
+    today, other = Tile(128, 64, 8, 3), Tile(64, 64, 4, 3)
+    candidates = [
+        Candidate(64, "aim", "forward", today, True, pass_ms=2.0, registers=128),
+        Candidate(64, "aim", "forward", other, False, pass_ms=1.0),
+        Candidate(64, "aim", "forward", Tile(256, 64, 8, 2), False, fault="out of shared memory"),
+    ]
+    (race,) = races_of(candidates)
+    assert (race.suite, race.case, race.ours) == ("tile_sweep", "D 64, aim, forward", "128 x 64 x 8 x 3")
+    assert [way.get("ratio_to_ours") for way in race.ways.values()] == [1.0, 0.5, None]
+    assert race.ways["256 x 64 x 8 x 2"]["error"] == "out of shared memory"
