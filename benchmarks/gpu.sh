@@ -84,11 +84,11 @@ tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing.py tests/ker
   tests/kernels/test_attention.py tests/kernels/test_packing.py tests/kernels/test_opcheck.py tests/kernels/test_compile.py)
 if [ -n "$dry_run" ]; then
   tests=("${tests[@]:0:2}")
-  train_step=(--ways ours_cross ours_full paper dense nested) memory=(-k 0.8) shapes=(-k "length-64 or 95-forward") packing=(-k pack-128)
+  train_step=(--ways ours_cross ours_full paper dense nested) memory=(-k 80) shapes=(-k "length-64 or 95-forward") packing=(-k pack-128)
 else
   tests+=(-k "not cpu" --durations=5)
   ! has xdist || tests+=(-n 12) # most of the time goes into compiling kernels
-  train_step=(--presets base --missing 49 20 80 --rounds 5 --seconds 30) memory=(-k 0.49) shapes=() packing=()
+  train_step=(--presets base --missing 49 20 80 --rounds 5 --seconds 30) memory=(-k 49) shapes=() packing=()
 fi
 plot=()
 ! has matplotlib || plot=(--plot "$out/training_run.png")

@@ -12,7 +12,7 @@ from lsm2 import presets
 PEERS = ("ours_joint", "ours_full", "padded", "paper", "dense")
 
 
-@pytest.mark.parametrize("missing", [0.2, 0.49, 0.8])
+@pytest.mark.parametrize("missing", [0.2, 0.49, 0.8], ids="{:.0%}-missing".format)
 def bench_memory(benchmark, device, missing):
     preset, num_days = (presets.base(), 64) if device.type == "cuda" else (presets.tiny(), 2)
     days = Days.draw(preset, num_days, missing)
