@@ -10,10 +10,10 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: demo test sanitize bench lint clean
 
 demo: .venv/installed
-	$(BIN)/lsm2 simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0
-	$(BIN)/lsm2 pretrain tiny --data $(RUN)/cohort --out $(RUN)/run --resume --steps 1000 --learning-rate 2e-3 --max-visible 256 --max-queries 128
-	$(BIN)/lsm2 evaluate $(RUN)/run --data $(RUN)/cohort
-	$(BIN)/lsm2 report $(RUN)/run
+	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0
+	$(LSM2) pretrain tiny --data $(RUN)/cohort --out $(RUN)/run --resume --steps 1000 --learning-rate 2e-3 --max-visible 256 --max-queries 128
+	$(LSM2) evaluate $(RUN)/run --data $(RUN)/cohort
+	$(LSM2) report $(RUN)/run
 
 test: .venv/installed .triton-3.6/installed
 	$(BIN)/python -m pytest
