@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN = .venv/bin
 RUN = runs/demo
 BENCH = runs/bench
+# From the clone: the installed package stays as it was when Python sources change.
+LSM2 = $(BIN)/python -m lsm2
 
 # OpenMP threads that wait spinning make every small operation several times slower as soon as a core is shared with anything else.
 export OMP_WAIT_POLICY = PASSIVE
