@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 
 def assert_same(actual: Tensor, wanted: Tensor, tolerance: float, what: str) -> None:
@@ -17,3 +22,15 @@ def describe_error(error: Exception, longest: int = 300) -> str:
     """Its type and message in one line; of a long one the beginning and the end, where compilers say what is wrong."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= longest else f"{text[: longest // 2]} [...] {text[-longest // 2 :]}"
+
+
+def try_each(attempts: Mapping[str, Callable[[], Result]]) -> tuple[dict[str, Result], dict[str, str]]:
+    """What each gives, by name, and of those that fail the error."""
+    results: dict[str, Result] = {}
+    errors: dict[str, str] = {}
+    for name, attempt in attempts.items():
+        try:
+            results[name] = attempt()
+        except Exception as error:
+            errors[name] = describe_error(error)
+    return results, errors

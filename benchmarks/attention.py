@@ -25,9 +25,12 @@ import pytest
 import torch
 
 from benchmarks.attention_peers import installed_peers
-from benchmarks.attention_report import BOTH, DIRECTIONS, OURS, Case, Line, PeerLine, Rates, table_of, table_of_peers
+from benchmarks.attention_report import Case, Line, PeerLine, Rates, table_of, table_of_peers
 from benchmarks.attention_ways import (
+    BOTH,
+    DIRECTIONS,
     NUM_HEADS,
+    OURS,
     REFERENCE,
     Call,
     Problem,
@@ -40,7 +43,7 @@ from benchmarks.attention_ways import (
     sdpa_split,
     torch_varlen,
 )
-from benchmarks.lengths import PATTERNS, SUITE_PATTERNS, exponentials, lengths, useful_bytes, useful_flops
+from benchmarks.lengths import PATTERNS, SUITE_PATTERNS, exponentials, lengths, useful_flops, useful_work
 from benchmarks.own_peers import load_peers
 from benchmarks.results import write_results
 from benchmarks.tables import show
@@ -63,18 +66,14 @@ def bench_attention(benchmark, device, pattern, dtype, direction):
 
 def race_attention(benchmark, problem: Problem, *, backward: bool) -> None:
     """Ours against torch's ways on this problem's device, in a suite of pytest-benchmark."""
-    (total, _, num_heads, head_dim), dtype, device = problem.qkv.shape, problem.qkv.dtype, problem.qkv.device
+    (_, _, num_heads, head_dim), dtype, device = problem.qkv.shape, problem.qkv.dtype, problem.qkv.device
     on_gpu = device.type == "cuda"
     packed = {"torch_varlen": torch_varlen} if on_gpu and dtype != torch.float32 else {"sdpa_split": sdpa_split}
     makers = packed | {"sdpa_padded": sdpa_padded}
     our_way = ours(problem)
     peers, errors = enter(makers, problem, our_way, backward=backward)
     calls = {name: peer.call(backward=backward) for name, peer in peers.items()}
-    work = {
-        "dtype": str(dtype).removeprefix("torch."),
-        "useful_flops": useful_flops(problem.lengths, num_heads, head_dim, backward=backward),
-        "useful_bytes": useful_bytes(total, num_heads, head_dim, dtype.itemsize, backward=backward),
-    }
+    work = useful_work(problem.lengths, num_heads, head_dim, dtype, backward=backward)
     rounds, rates = 20 if on_gpu else 5, yardsticks(dtype, device)
     race(benchmark, our_way.call(backward=backward), calls, rounds=rounds, errors=errors, ceilings=rates, **work)
 

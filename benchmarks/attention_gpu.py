@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.agreement import assert_same, describe_error
 from benchmarks.attention_gpu_peers import LEAST_TRIED, PEERS, SLOW_TO_COMPILE, GpuProblem, NotApplicable
-from benchmarks.attention_gpu_report import BOTH, DIRECTIONS, OURS, Result, detail_table, headline, races_of, summary_table, verdicts
-from benchmarks.attention_ways import NUM_HEADS, Way, ours
+from benchmarks.attention_gpu_report import Result, detail_table, headline, races_of, summary_table, verdicts
+from benchmarks.attention_ways import BOTH, DIRECTIONS, NUM_HEADS, OURS, Way, ours
 from benchmarks.environment import describe_machine
 from benchmarks.lengths import GPU_PATTERNS, gpu_lengths, useful_bytes, useful_flops
 from benchmarks.own_peers import load_peers
@@ -185,6 +185,7 @@ def main() -> None:
         raise SystemExit("there is no GPU that torch can use; --dry-run shows on a CPU that the program runs")
     results: list[Result] = []
     failures: list[str] = []
+    machine = describe_machine() | {"dry_run": args.dry_run}  # once: it starts other programs
     races = plan(args.patterns, args.head_dims, args.peers)
     with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
         while races and time.monotonic() - start < args.seconds:
@@ -195,8 +196,7 @@ def main() -> None:
             print(f"{time.monotonic() - start:6.1f} s  {label(*races.pop(0))}")
             gc.collect()
             if args.json is not None:
-                machine = describe_machine() | {"dry_run": args.dry_run, "failures": failures}
-                write_results(args.json, races_of(results, args.dtype), machine=machine)
+                write_results(args.json, races_of(results, args.dtype), machine=machine | {"failures": failures})
     missing = [*failures, *(f"left out for want of time: {label(*race)}" for race in races)]
     if args.dry_run:
         print("a dry run: no number below says anything about speed")

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.attention_ways import BOTH, DIRECTIONS, FORWARD, OURS
 from benchmarks.results import Race
 from benchmarks.tables import grouped, verdict
 from benchmarks.timing import summarise
 
-FORWARD, BOTH = DIRECTIONS = ("forward", "forward+backward")
-OURS = "ours"
 LEAST_RATIO = 0.95
 """Nowhere should the best peer take less of our time than this."""
 

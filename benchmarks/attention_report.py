@@ -7,16 +7,17 @@ import textwrap
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
+from benchmarks.attention_ways import BOTH, OURS
 from benchmarks.results import Race
 from benchmarks.tables import empty_table, grouped
-from benchmarks.timing import summarise
+from benchmarks.timing import compare_laps
 
 if TYPE_CHECKING:  # the suite needs neither rich nor tyro, and a GPU machine may lack them
     from rich.table import Table
 
-DIRECTIONS = FORWARD, BOTH = "forward", "forward+backward"
-OURS = "ours"
 LONGEST_NOTE = 300
+SHORTEST = "shortest_seconds"
+"""What ratios are of."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Line:
         params = asdict(self.case) | {"level": self.level}
         ceilings = {"flops_per_second": rates.products, "exponentials_per_second": rates.exponentials}
         extra = {"useful_flops": self.flops, "useful_exponentials": self.exponentials, "ceilings": ceilings}
-        return Race("attention", f"{self.case.title}, {self.level}", params, ways_of(self.laps), extra, self.laps[OURS])
+        return Race("attention", f"{self.case.title}, {self.level}", params, compare_laps(self.laps, SHORTEST), extra, self.laps[OURS])
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,9 @@ class PeerLine:
 
     def to_race(self) -> Race:
         """As it is saved."""
-        ways = {name: way | {"note": self.notes.get(name, "")} for name, way in ways_of(self.laps).items()}
+        ways = {name: way | {"note": self.notes.get(name, "")} for name, way in compare_laps(self.laps, SHORTEST).items()}
         ways |= {name: {"error": note} for name, note in self.notes.items() if name not in ways}
         return Race("attention_peers", self.case.title, asdict(self.case), ways, laps=self.laps[OURS])
-
-
-def ways_of(laps: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """What is saved of every way; ratios are of the shortest laps."""
-    return {name: summarise(times) | {"ratio_to_ours": min(times) / min(laps[OURS])} for name, times in laps.items()}
 
 
 def table_of(lines: list[Line], rates: dict[str, Rates]) -> Table:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.attention import race_attention
-from benchmarks.attention_report import BOTH, DIRECTIONS
-from benchmarks.attention_ways import NUM_HEADS, Problem
+from benchmarks.attention import SUITE_HEAD_DIM, race_attention
+from benchmarks.attention_ways import BOTH, DIRECTIONS, NUM_HEADS, Problem
 from benchmarks.lengths import visible_tokens
 
-HEAD_DIM = 64
 AXES = {
     "length": (64, 128, 256, 512, 1024, 2048, 3744),
     "batch": (1, 2, 4, 8, 16),
@@ -26,7 +24,7 @@ TIMES_ON_GPU = 16
 def make_problem(axis: str, value: int, device: torch.device) -> Problem:
     """The usual shape, but for one axis."""
     times = TIMES_ON_GPU if device.type == "cuda" else 1
-    num_heads, head_dim = (value if axis == name else usual for name, usual in (("heads", NUM_HEADS), ("head_dim", HEAD_DIM)))
+    num_heads, head_dim = (value if axis == name else usual for name, usual in (("heads", NUM_HEADS), ("head_dim", SUITE_HEAD_DIM)))
     days = value if axis == "batch" else DAYS
     lengths = [value] * (times * TOKENS // value) if axis == "length" else visible_tokens(times * days)
     return Problem.random(lengths, head_dim, torch.bfloat16, device, num_heads)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.agreement import describe_error
+from benchmarks.agreement import try_each
 from lsm2_kernels import _ops, varlen_attention_qkvpacked
 from lsm2_kernels.testing import cu_seqlens_of
 
 Call = Callable[[], Any]
 NUM_HEADS = 6
+OURS = "ours"
+DIRECTIONS = FORWARD, BOTH = "forward", "forward+backward"
 REFERENCE = "reference"
 """The level where no kernels are compiled."""
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
@@ -172,16 +175,13 @@ def enter(
     makers: Mapping[str, Callable[[Any], Way]], problem: Problem, our_way: Way, *, backward: bool
 ) -> tuple[dict[str, Way], dict[str, str]]:
     """The peers that give what ours does, and of the others what is wrong."""
-    peers: dict[str, Way] = {}
-    errors: dict[str, str] = {}
-    for name, make in makers.items():
-        try:
-            peer = make(problem)
-            check(peer, our_way, problem.qkv.dtype, backward=backward)
-            peers[name] = peer
-        except Exception as error:
-            errors[name] = describe_error(error)
-    return peers, errors
+
+    def checked(make: Callable[[Any], Way]) -> Way:
+        peer = make(problem)
+        check(peer, our_way, problem.qkv.dtype, backward=backward)
+        return peer
+
+    return try_each({name: functools.partial(checked, make) for name, make in makers.items()})
 
 
 def check(peer: Way, our_way: Way, dtype: torch.dtype, *, backward: bool) -> None:

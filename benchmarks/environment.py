@@ -82,7 +82,7 @@ def describe_machine() -> dict[str, Any]:
     gpu = {"gpu": hardware["device"], "driver": hardware["driver"]} if device.type == "cuda" else {"gpu": None}
     state = {"load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None}
     state |= {GPU_STATE: read_gpu_state(device)} if device.type == "cuda" else {}
-    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software(), "state when saved": state}
+    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software(), "state": state}
 
 
 def name_machine(device: torch.device) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import random
+from typing import Any
+
+import torch
 
 PATTERNS = ("aim", "short", "long", "one")
 SUITE_PATTERNS = ("simulated", *PATTERNS, "uniform")
@@ -41,7 +44,6 @@ def lengths(pattern: str, batches: int = 1) -> list[int]:
 def visible_tokens(num_days: int) -> list[int]:
     """Of simulated days of 26 signals under AIM's masks, a person each: of 512 from 158 to 1848, half of them up to 761, mean 779."""
     import numpy as np
-    import torch
 
     from lsm2 import presets
     from lsm2.data import collate
@@ -78,6 +80,13 @@ def useful_flops(sequence_lengths: list[int], num_heads: int, head_dim: int, *, 
     """4 n^2 H D per sequence forward (two products), 2.5 times that backward (five products)."""
     forward = 4.0 * num_heads * head_dim * sum(n * n for n in sequence_lengths)
     return forward * 3.5 if backward else forward
+
+
+def useful_work(sequence_lengths: list[int], num_heads: int, head_dim: int, dtype: torch.dtype, *, backward: bool) -> dict[str, Any]:
+    """FLOPs and bytes, and the dtype, as they are saved of a race."""
+    moved = useful_bytes(sum(sequence_lengths), num_heads, head_dim, dtype.itemsize, backward=backward)
+    flops = useful_flops(sequence_lengths, num_heads, head_dim, backward=backward)
+    return {"dtype": str(dtype).removeprefix("torch."), "useful_flops": flops, "useful_bytes": moved}
 
 
 def exponentials(sequence_lengths: list[int], num_heads: int, *, backward: bool) -> float:

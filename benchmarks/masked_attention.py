@@ -6,6 +6,7 @@ Both take and give SDPA's layout, q, k and v (B, H, N, D) with N = 3744, in bflo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.agreement import describe_error
-from benchmarks.attention_report import BOTH, DIRECTIONS
-from benchmarks.attention_ways import NUM_HEADS, TOLERANCES
-from benchmarks.lengths import useful_bytes, useful_flops
+from benchmarks.agreement import try_each
+from benchmarks.attention import SUITE_HEAD_DIM
+from benchmarks.attention_ways import BOTH, DIRECTIONS, NUM_HEADS, TOLERANCES
+from benchmarks.lengths import useful_work
 from benchmarks.timing import race, yardsticks
 from lsm2_kernels import masked_attention
 
-HEAD_DIM, SEQ_LEN, DTYPE = 64, 3744, torch.bfloat16
+SEQ_LEN, DTYPE = 3744, torch.bfloat16
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -52,7 +53,7 @@ def bench_masked_attention(benchmark, device, missing, direction):
     batch_size = 32 if on_gpu else 1
     generator = torch.Generator(device).manual_seed(0)
     keep = torch.rand(batch_size, SEQ_LEN, generator=generator, device=device) >= missing / 100
-    shape = batch_size, NUM_HEADS, SEQ_LEN, HEAD_DIM
+    shape = batch_size, NUM_HEADS, SEQ_LEN, SUITE_HEAD_DIM
     q, k, v = (torch.randn(shape, generator=generator, device=device, dtype=DTYPE).requires_grad_(backward) for _ in range(3))
     grad = torch.randn(shape, generator=generator, device=device, dtype=DTYPE) * keep[:, None, :, None]
 
@@ -61,17 +62,11 @@ def bench_masked_attention(benchmark, device, missing, direction):
 
     ours = call(lambda q, k, v: masked_attention(q, k, v, keep))
     peers = {name: call(attend) for name, attend in make_peers(keep).items()}
-    errors = {}
-    for name in list(peers):
-        try:
-            check(peers[name](), ours(), keep)
-        except Exception as error:
-            errors[name] = describe_error(error)
-            del peers[name]
-    lengths = keep.sum(1).tolist()
-    work = {
-        "dtype": "bfloat16",
-        "useful_flops": useful_flops(lengths, NUM_HEADS, HEAD_DIM, backward=backward),
-        "useful_bytes": useful_bytes(sum(lengths), NUM_HEADS, HEAD_DIM, DTYPE.itemsize, backward=backward),
-    }
-    race(benchmark, ours, peers, rounds=20 if on_gpu else 3, errors=errors, ceilings=yardsticks(DTYPE, device), **work)
+
+    def checked(name: str) -> Callable[[], tuple[Tensor, ...]]:
+        check(peers[name](), ours(), keep)
+        return peers[name]
+
+    right, errors = try_each({name: functools.partial(checked, name) for name in peers})
+    work = useful_work(keep.sum(1).tolist(), NUM_HEADS, SUITE_HEAD_DIM, DTYPE, backward=backward)
+    race(benchmark, ours, right, rounds=20 if on_gpu else 3, errors=errors, ceilings=yardsticks(DTYPE, device), **work)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.attention_report import DIRECTIONS
+from benchmarks.attention_ways import DIRECTIONS
 from benchmarks.lengths import PATTERNS
 from benchmarks.results import Race, find_results
 from benchmarks.schedule import Machine, compare_schedules, list_batches
@@ -75,9 +75,9 @@ WAYS = {
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table."""
-    return "".join(f"| {' | '.join(cells)} |\n".replace("|  |", "| |") for cells in (header, ["---"] * len(header), *rows)).replace(
-        " --- ", "---"
-    )
+    lines = ["|".join(f" {cell} " if cell else " " for cell in cells) for cells in (header, *rows)]
+    lines.insert(1, "|".join(["---"] * len(header)))
+    return "".join(f"|{line}|\n" for line in lines)
 
 
 def races_in(pattern: str) -> list[Race]:

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from benchmarks.attention_ways import DIRECTIONS, OURS
+from benchmarks.axes import make_plain, mark_decades
 from benchmarks.results import Race
 from benchmarks.tables import grouped
 
-COLOURS = {"ours": "#0b4fb3"}
+COLOURS = {OURS: "#0b4fb3"}
 PEER_COLOURS = ("#c8441b", "#e6a100", "#1b9e77", "#7b5ea7", "#8a6d3b", "#d16ba5")
-MARKERS = {"forward": "o", "forward+backward": "s"}
+MARKERS = dict(zip(DIRECTIONS, "os", strict=True))
 AXES = {
     "length": "tokens in a sequence",
     "batch": "simulated days in a batch",
@@ -68,7 +70,7 @@ def _draw_axis(name: str, points: Sequence[Point]) -> bytes:
         for way, group in grouped([point for point in points if point.direction == direction], lambda point: point.way):
             ordered = sorted(group, key=lambda point: point.x)
             ys = [point.flops_per_second / unit for point in ordered]
-            width = 2.6 if way == "ours" else 1.5
+            width = 2.6 if way == OURS else 1.5
             panel.plot([point.x for point in ordered], ys, "o-", color=colours[way], linewidth=width, markersize=4, label=way)
         xs = sorted({point.x for point in points})
         panel.set(title=direction, xlabel=AXES[name], ylim=(0, 1.08 * max(point.flops_per_second for point in points) / unit))
@@ -76,7 +78,7 @@ def _draw_axis(name: str, points: Sequence[Point]) -> bytes:
             panel.set_xscale("log")
         panel.set_xticks(xs, [f"{x:g}" for x in xs])
         panel.xaxis.set_minor_locator(NullLocator())
-        _plain(panel)
+        make_plain(panel)
     panels[0].set_ylabel(f"useful {unit_name}")
     panels[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     return _png(figure)
@@ -84,20 +86,24 @@ def _draw_axis(name: str, points: Sequence[Point]) -> bytes:
 
 def draw_rooflines(races: Sequence[Race]) -> Iterable[tuple[str, bytes]]:
     """For every dtype a PNG: useful FLOP/s against useful FLOPs per useful byte, of ours and of the best peer, and the ceilings."""
-    known = [race for race in races if "useful_bytes" in race.extra and "bytes_per_second" in race.extra.get("ceilings", {})]
-    for dtype, group in grouped(known, lambda race: race.extra["dtype"]):
-        yield dtype, _draw_roofline(group)
+    for dtype, group in grouped([race for race in races if "useful_bytes" in race.extra], lambda race: race.extra["dtype"]):
+        products, copies = (_best_rate(group, rate) for rate in ("flops_per_second", "bytes_per_second"))
+        if products is not None and copies is not None:
+            yield dtype, _draw_roofline(group, products, copies)
 
 
-def _draw_roofline(races: Sequence[Race]) -> bytes:
+def _best_rate(races: Sequence[Race], rate: str) -> float | None:
+    """Of the races that measured it."""
+    return max((race.extra["ceilings"][rate] for race in races if rate in race.extra["ceilings"]), default=None)
+
+
+def _draw_roofline(races: Sequence[Race], product: float, copy: float) -> bytes:
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(11, 5.2), layout="constrained")
     axis = figure.subplots()
     points = [best for race in races for best in _ours_and_best_peer(race)]
     unit, unit_name = _unit(points)
-    product, copy = (max(race.extra["ceilings"][rate] for race in races) for rate in ("flops_per_second", "bytes_per_second"))
     low, high = min(point.x for point in points) / 1.5, max(point.x for point in points) * 1.5
     ridge = product / copy
     low = min(low, ridge / 2)
@@ -106,19 +112,17 @@ def _draw_roofline(races: Sequence[Race]) -> bytes:
         f"large matrix products: {product / unit:.3g} {unit_name}", (high, product / unit), (0, 5), ha="right", textcoords="offset points"
     )
     axis.annotate(f"copies: {copy / 1e9:.3g} GB/s", (low, low * copy / unit), (10, 0), textcoords="offset points")
-    for way, colour in (("ours", COLOURS["ours"]), ("best peer", PEER_COLOURS[0])):
+    for way, colour in ((OURS, COLOURS[OURS]), ("best peer", PEER_COLOURS[0])):
         for direction, marker in MARKERS.items():
             chosen = [point for point in points if (point.way, point.direction) == (way, direction)]
-            face = colour if way == "ours" else "none"
+            face = colour if way == OURS else "none"
             xs, ys = [point.x for point in chosen], [point.flops_per_second / unit for point in chosen]
             axis.scatter(xs, ys, marker=marker, edgecolors=colour, facecolors=face, s=28, label=f"{way}, {direction}", zorder=3)
     axis.set(xscale="log", yscale="log", xlabel="useful FLOPs per byte that must be moved at the least", ylabel=f"useful {unit_name}")
-    for scale in (axis.xaxis, axis.yaxis):
-        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        scale.set_major_formatter("{x:,g}")
-        scale.set_minor_locator(NullLocator())
+    mark_decades(axis.xaxis)
+    mark_decades(axis.yaxis)
     axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
-    _plain(axis)
+    make_plain(axis)
     return _png(figure)
 
 
@@ -136,11 +140,6 @@ def _unit(points: Sequence[Point]) -> tuple[float, str]:
 def _colours(points: Sequence[Point]) -> dict[str, str]:
     peers = [way for way in dict.fromkeys(point.way for point in points) if way not in COLOURS]
     return COLOURS | {way: PEER_COLOURS[place % len(PEER_COLOURS)] for place, way in enumerate(peers)}
-
-
-def _plain(axis: Any) -> None:
-    axis.grid(color="#dddddd", linewidth=0.5)
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _png(figure: Any) -> bytes:

@@ -222,6 +222,7 @@ def main() -> None:
     start = time.monotonic()
     races = [candidates_for(*case, settings) for case in product(args.head_dims, args.kernels, args.patterns)]
     done: list[Candidate] = []
+    machine = describe_machine() | {"dry_run": args.dry_run}  # once: it starts other programs
     failures: list[str] = []
     pool = ProcessPoolExecutor(1 if args.dry_run else args.jobs, multiprocessing.get_context("spawn"))
     with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
@@ -237,7 +238,7 @@ def main() -> None:
             print(*ranking(races[0]), f"  {time.monotonic() - start:.1f} s", "", sep="\n")
             done += races.pop(0)
             if args.json is not None:
-                write_results(args.json, races_of(done), machine=describe_machine() | {"dry_run": args.dry_run})
+                write_results(args.json, races_of(done), machine=machine)
     pool.shutdown(cancel_futures=True)
     print(*failures, *(f"left out for want of time: {title(candidates[0])}" for candidates in races), sep="\n")
     print("for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:", *rows_for_tiles(done), sep="\n")

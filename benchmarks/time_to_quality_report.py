@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from rich.table import Table
 
+from benchmarks.axes import make_plain, mark_decades
 from benchmarks.results import Race, Results, find_results
 from benchmarks.tables import empty_table, grouped, show
 from benchmarks.timing import summarise
@@ -147,7 +148,6 @@ def draw(path: Path | IO[bytes], runs: Sequence[Run], title: str) -> None:
     """Write a PNG: error against seconds of training, and against days seen; means over the seeds."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(13, 6), layout="constrained")
     axes = figure.subplots(1, 2)
@@ -161,12 +161,9 @@ def draw(path: Path | IO[bytes], runs: Sequence[Run], title: str) -> None:
             axis.plot(places, errors, "o-", color=colour, linewidth=2.6 if variant == REFERENCE else 1.4, markersize=3, label=variant)
     for axis, label in zip(axes, ("seconds of training", "days seen"), strict=True):
         axis.set(xlabel=label, ylabel="squared error over that of the mean, held-out people")
-        axis.grid(color="#dddddd", linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
+        make_plain(axis)
     axes[1].set_xscale("log")
-    axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[1].xaxis.set_major_formatter("{x:,g}")
-    axes[1].xaxis.set_minor_locator(NullLocator())
+    mark_decades(axes[1].xaxis)
     axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
     figure.supxlabel(title, fontsize=9, color="#555555")
     figure.savefig(path, dpi=130, format="png")

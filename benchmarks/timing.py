@@ -94,11 +94,11 @@ def race(
     print("  " + ", ".join(line))
 
 
-def compare_laps(laps: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Of every way, ours first, what summarise says and the ratio of its median to that of ours."""
+def compare_laps(laps: Mapping[str, list[float]], by: str = "median_seconds") -> dict[str, dict[str, float]]:
+    """Of every way, ours first, what summarise says and the ratio of one of these numbers to that of ours."""
     ways = {name: summarise(times) for name, times in laps.items()}
     ours = next(iter(ways.values()))
-    return {name: way | {"ratio_to_ours": way["median_seconds"] / ours["median_seconds"]} for name, way in ways.items()}
+    return {name: way | {"ratio_to_ours": way[by] / ours[by]} for name, way in ways.items()}
 
 
 def summarise(laps: Sequence[float]) -> dict[str, float]:

@@ -185,12 +185,6 @@ def check_losses(results: dict[str, Result]) -> None:
             assert abs(result.loss - ours.loss) <= LOSS_TOLERANCE * ours.loss, f"the loss of {name} is {result.loss}, ours {ours.loss}"
 
 
-def write_report(path: Path, settings: Settings, results: Sequence[Result], faults: dict[str, str]) -> None:
-    """Everything."""
-    machine = describe_machine() | {"dry_run": settings.dry_run}
-    write_results(path, races_of(results, faults), machine=machine)
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
@@ -228,6 +222,7 @@ def run_races(races: list[tuple[Case, list[str]]], args: argparse.Namespace, set
     results: dict[tuple[Case, str], Result] = {}
     faults: dict[str, str] = {}
     checked: set[str] = set()
+    machine = describe_machine() | {"dry_run": settings.dry_run}  # once: it starts other programs
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("", total=sum(len(names) for _, names in races) * (1 + settings.rounds))
@@ -243,7 +238,7 @@ def run_races(races: list[tuple[Case, list[str]]], args: argparse.Namespace, set
                     results.setdefault((case, result.way), result)
                 races.pop(0)
                 if args.json is not None:
-                    write_report(args.json, settings, list(results.values()), faults)
+                    write_results(args.json, races_of(list(results.values()), faults), machine=machine)
     return list(results.values()), faults
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from benchmarks.axes import make_plain, mark_decades
 from benchmarks.results import find_results
 from benchmarks.train_step_report import TARGET_MISSING, Result, results_of
 
@@ -71,8 +72,6 @@ def choose_batch_size(results: Sequence[Result]) -> list[Result]:
 
 
 def _draw_lines(axis: Any, results: Sequence[Result], by: Literal["missing", "window_tokens"]) -> None:
-    from matplotlib.ticker import LogLocator, NullLocator
-
     lines: dict[str, list[Point]] = {}
     for result in results:
         ms = result.ms or result.estimated_ms
@@ -89,11 +88,8 @@ def _draw_lines(axis: Any, results: Sequence[Result], by: Literal["missing", "wi
     heights = [y for points in lines.values() for _, y, _ in points]
     low, high = 0.7 * min(heights), 1.4 * max(heights)
     axis.set(ylabel="milliseconds per window", yscale="log", ylim=(low, high))
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:,g}")
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.grid(color="#dddddd", linewidth=0.5)
-    axis.spines[["top", "right"]].set_visible(False)
+    mark_decades(axis.yaxis)
+    make_plain(axis)
     last = -1.0
     for way, (x, y, _) in sorted(((way, points[-1]) for way, points in lines.items()), key=lambda end: end[1][1]):
         last = max(math.log(y / low) / math.log(high / low), last + LABEL_GAP)

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
 from benchmarks import readme_tables, report
+from benchmarks.report_figures import draw_rooflines
 from benchmarks.results import Race, find_results, write_results
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
@@ -74,3 +75,12 @@ def test_the_pages_have_the_tables_of_the_committed_results():
     assert sorted(names) == sorted(readme_tables.TABLES)
     for text in texts:
         assert readme_tables.fill(text) == text, "run `python -m benchmarks.report --readme`"
+
+
+def test_a_roofline_needs_both_ceilings_from_any_race():
+    products_alone = speed_race("attention_gpu", {"pattern": "aim", "direction": "forward"}, 1e11, 100)
+    del products_alone.extra["ceilings"]["bytes_per_second"]
+    both = speed_race("attention_shapes", {"axis": "length", "value": 64, "direction": "forward"}, 1e10, 32)
+    assert list(draw_rooflines([products_alone])) == []
+    ((dtype, picture),) = draw_rooflines([products_alone, both])
+    assert dtype == "bfloat16" and picture.startswith(b"\x89PNG") and picture != next(iter(draw_rooflines([both])))[1]
