@@ -32,11 +32,15 @@ template <class Products, bool negative_scale>
 void softmax(float* scores, int num_keys, int lanes, float scale, int head_dim, const Running& running) {
     auto* weights = (typename Products::Number*)scores;  // a weight lies where its own score, or one already used, lay
     for (int lane = 0; lane < lanes; lane += kVectorLanes) {
-        Vector top = load<Vector>(scores + lane);
-        for (int key = 1; key < num_keys; ++key) {
-            const Vector score = load<Vector>(scores + key * kQueryBlock + lane);
-            top = negative_scale ? -maximum(-top, -score) : maximum(top, score);
+        const auto score = [&](int key) { return load<Vector>(scores + key * kQueryBlock + lane); };
+        const auto higher = [](Vector a, Vector b) { return negative_scale ? -maximum(-a, -b) : maximum(a, b); };
+        Vector tops[4] = {score(0), score(0), score(0), score(0)};  // of every fourth key: no maximum waits for the one before
+        int next = 0;
+        for (; next + 4 <= num_keys; next += 4) {
+            for (int i = 0; i < 4; ++i) tops[i] = higher(tops[i], score(next + i));
         }
+        for (; next < num_keys; ++next) tops[0] = higher(tops[0], score(next));
+        const Vector top = higher(higher(tops[0], tops[1]), higher(tops[2], tops[3]));
         Vector pivot = top, sum{};
         if (running.is_set) {
             const Vector before = load<Vector>(running.pivots + lane);
@@ -53,7 +57,7 @@ void softmax(float* scores, int num_keys, int lanes, float scale, int head_dim, 
             }
         }
         store(running.pivots + lane, pivot);
-        const auto weight = [&](int key) { return Products::weight_by_pivot(load<Vector>(scores + key * kQueryBlock + lane), scale, pivot); };
+        const auto weight = [&](int key) { return Products::weight_by_pivot(score(key), scale, pivot); };
         Vector sum_of_odd{};
         int key = 0;
         for (; key + 2 <= num_keys; key += 2) {
@@ -120,6 +124,8 @@ void forward(const Forward& problem, const Span& span, int64_t head, char* memor
         Products::left_of_columns(v.from(first_key), num_keys, head_dim, scratch.values, values_stride);
         for (int block = 0; block < num_blocks; ++block) {
             const int first = block * kQueryBlock, lanes = padded_queries(at_most(num_queries - first, kQueryBlock));
+            prefetch_share(k, first_key + kKeyBlock, kKeyBlock, span.key_count, block, num_blocks, head_dim);
+            prefetch_share(v, first_key + kKeyBlock, kKeyBlock, span.key_count, block, num_blocks, head_dim);
             float *scores = scratch.scores, *summed = scratch.summed + block * block_size;
             Products::template product<Result::set>(key_rows, lanes, depth, scratch.keys, padded_dim, scratch.queries + block * block_size, right_stride,
                                                     scores, kQueryBlock);

@@ -93,6 +93,16 @@ TokenRows<T> token_rows(const Tensor& tensor, const int64_t* tokens, const Span&
     return TokenRows<T>{first, tensor.token_stride, tokens}.from(token);
 }
 
+// One of num_steps shares of the at most `count` rows from `first` on, before `end`: asked of memory now, so that they are in cache when they are
+// to be loaded. Heads of a tensor lie in pieces, far apart, which no processor foresees by itself.
+template <class T>
+void prefetch_share(const TokenRows<T>& source, int64_t first, int count, int64_t end, int step, int num_steps, int head_dim) {
+    const int64_t share_end = first + count * (step + 1) / num_steps;
+    for (int64_t row = first + count * step / num_steps; row < share_end && row < end; ++row) {
+        for (int d = 0; d < head_dim; d += 64 / (int)sizeof(T)) __builtin_prefetch(source[row] + d);
+    }
+}
+
 // block[row][d] = source[row][d]; zero for count <= row < padded_count and for head_dim <= d < block_stride.
 template <class T>
 void load_rows(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block, int block_stride) {

@@ -4,6 +4,10 @@
 
 #include <cstdint>
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace lsm2::INSTRUCTION_SET {
@@ -35,7 +39,15 @@ ALWAYS_INLINE void store(void* target, V value) {
 ALWAYS_INLINE Vector broadcast(float value) { return value - Vector{}; }
 
 // Where either is NaN: b.
-ALWAYS_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+ALWAYS_INLINE Vector maximum(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);  // GCC 12 takes _mm512_max_ps for a read of something unset
+#elif defined(__AVX2__)
+    return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
 
 // e**x for x <= 88, relative error below 1.5e-7; never less than the smallest normal number, NaN for NaN, exactly 1 for 0.
 ALWAYS_INLINE Vector exp(Vector x) {
@@ -53,20 +65,6 @@ ALWAYS_INLINE Vector exp(Vector x) {
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     return (Vector)((IntVector)p + ((IntVector)shifted << 23));  // times 2**n: adds n to the exponent
-}
-
-// 2**x for x <= 127, never less than the smallest normal number, NaN for NaN, exactly 1 for 0. Relative error below 3e-6: enough for a
-// weight that is rounded to bfloat16. 2**r by the least maximal relative error on [-0.5, 0.5] among polynomials 1 + r + ... of degree 4.
-ALWAYS_INLINE Vector rough_exp2(Vector x) {
-    x = maximum(broadcast(-126.0f), x);
-    const Vector to_integer = broadcast(12582912.0f);  // see exp
-    const Vector shifted = x + to_integer;
-    const Vector r = x - (shifted - to_integer);
-    Vector p = broadcast(9.582851082086563e-3f) * r + 5.5906422436237335e-2f;
-    p = p * r + 0.24024099111557007f;
-    p = p * r + 0.6931241750717163f;
-    p = p * r + 1.0f;
-    return (Vector)((IntVector)p + ((IntVector)shifted << 23));  // adds the integer to the exponent
 }
 
 }  // namespace lsm2::INSTRUCTION_SET
