@@ -153,20 +153,16 @@ struct BFloat16Products {
     }
     static void right_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int row = 0; row < round_up(count, kDepthMultiple); row += 2, block += block_stride) {
-            for (int d = 0; d < padded_head_dim(head_dim); d += 8) store(block + 2 * d, two_rows(source, count, head_dim, row, d));
+            for (int d = 0; d < head_dim; d += 32) {
+                store_pairs(block + 2 * d, part_of_row<__m512i>(source, count, head_dim, row, d), part_of_row<__m512i>(source, count, head_dim, row + 1, d));
+            }
         }
     }
     static void right_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
         for (int row = 0; row < padded_queries(count); row += 8) {
             for (int d = 0; d < round_up(head_dim, kTransposedDepth); d += 16) {
                 EightBits x[8];
-                for (int i = 0; i < 8; ++i) {
-                    EightHalves half[2] = {};
-                    for (int j = 0; j < 2; ++j) {
-                        if (row + i < count && d + 8 * j < head_dim) half[j] = load<EightHalves>(source[row + i] + d + 8 * j);
-                    }
-                    x[i] = load<EightBits>(half);
-                }
+                for (int i = 0; i < 8; ++i) x[i] = (EightBits)part_of_row<__m256i>(source, count, head_dim, row + i, d);
                 transpose(x);
                 for (int i = 0; i < 8; ++i) store(block + (d / 2 + i) * block_stride + 2 * row, x[i]);
             }
@@ -188,9 +184,7 @@ struct BFloat16Products {
         const __m512i second = (__m512i)_mm512_cvtne2ps_pbh((__m512)x[1][1], (__m512)x[1][0]);
         store(left + key * kQueryBlock + lane, first);
         store(left + (key + 1) * kQueryBlock + lane, second);
-        BFloat16* at = right + key * kQueryBlock + 2 * lane;
-        store(at, _mm512_permutex2var_epi16(first, interleaving(0, 32), second));
-        store(at + 32, _mm512_permutex2var_epi16(first, interleaving(16, 48), second));
+        store_pairs(right + key * kQueryBlock + 2 * lane, first, second);
     }
 
     template <Result result>
@@ -209,6 +203,21 @@ struct BFloat16Products {
 private:
     static constexpr float kLog2e = 1.44269504088896341f;
     static constexpr int kTransposedDepth = kDepthMultiple < 16 ? 16 : kDepthMultiple;  // transposing takes 16 numbers at a time
+
+    // As many numbers of a row as a vector holds, from d on; zero past the head dim and past the last row.
+    template <class Bits>
+    static ALWAYS_INLINE Bits part_of_row(const TokenRows<const BFloat16>& source, int count, int head_dim, int row, int d) {
+        if (row >= count || d >= head_dim) return Bits{};
+        const uint32_t filled = head_dim - d >= 32 ? ~0u : (1u << (head_dim - d)) - 1;
+        if constexpr (sizeof(Bits) == 64) return _mm512_maskz_loadu_epi16(filled, source[row] + d);
+        else return _mm256_maskz_loadu_epi16((uint16_t)filled, source[row] + d);
+    }
+
+    // first[0], second[0], first[1], second[1], ...
+    static ALWAYS_INLINE void store_pairs(BFloat16* target, __m512i first, __m512i second) {
+        store(target, _mm512_permutex2var_epi16(first, interleaving(0, 32), second));
+        store(target + 32, _mm512_permutex2var_epi16(first, interleaving(16, 48), second));
+    }
 
     // Pairs (source[row][d], source[row + 1][d]) for eight d; zero outside of the source.
     static ALWAYS_INLINE EightBits two_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, int row, int d) {
