@@ -9,19 +9,50 @@
 
 namespace lsm2 {
 
-// Forward: a chunk of queries of one head, with all keys of its sequence.
-inline void run_forward(const Kernels& kernels, const Forward& problem, int64_t num_heads, const std::vector<Span>& sequences) {
-    std::vector<Span> chunks;
-    for (const Span& sequence : sequences) {
-        for (int64_t first = 0; first < sequence.query_count; first += kernels.query_chunk) {
-            chunks.push_back(sequence);
-            chunks.back().query_begin += first;
-            chunks.back().query_count = std::min(kernels.query_chunk, sequence.query_count - first);
-        }
+// Items are numbered through: those of the split they belong to follow one another.
+template <class Split>
+const Split& split_of(const std::vector<Split>& splits, int64_t item) {
+    return *std::prev(std::upper_bound(splits.begin(), splits.end(), item, [](int64_t i, const Split& x) { return i < x.first_item; }));
+}
+
+// Chunks of a sequence's queries, all of one size.
+struct QuerySplit {
+    Span first_chunk;
+    int64_t num_chunks;
+    int64_t first_item = 0;
+
+    int64_t cost_of_chunk() const { return first_chunk.query_count * first_chunk.key_count; }
+
+    Span chunk(int64_t i) const {
+        Span span = first_chunk;
+        span.query_begin += i * span.query_count;
+        return span;
     }
-    std::stable_sort(chunks.begin(), chunks.end(), [](const Span& a, const Span& b) { return a.query_count * a.key_count > b.query_count * b.key_count; });
-    share_among_threads((int64_t)chunks.size() * num_heads, kernels.forward_scratch_bytes(problem.head_dim), [&](int64_t item, char* scratch) {
-        kernels.attention_forward(problem, chunks[item / num_heads], item % num_heads, scratch);
+};
+
+// Forward: a chunk of queries of one head, with all keys of its sequence. The chunks of a head follow one another: its keys are still in cache.
+inline void run_forward(const Kernels& kernels, const Forward& problem, int64_t num_heads, const std::vector<Span>& sequences) {
+    std::vector<QuerySplit> splits;
+    const auto add = [&](Span chunk, int64_t begin, int64_t size, int64_t num_chunks) {
+        chunk.query_begin += begin;
+        chunk.query_count = size;
+        if (size && num_chunks) splits.push_back({chunk, num_chunks});
+    };
+    for (const Span& sequence : sequences) {
+        const int64_t num_whole = sequence.query_count / kernels.query_chunk, in_whole = num_whole * kernels.query_chunk;
+        add(sequence, 0, kernels.query_chunk, num_whole);
+        add(sequence, in_whole, sequence.query_count - in_whole, 1);
+    }
+    std::stable_sort(splits.begin(), splits.end(), [](const QuerySplit& a, const QuerySplit& b) { return a.cost_of_chunk() > b.cost_of_chunk(); });
+    int64_t num_items = 0;
+    for (QuerySplit& split : splits) {
+        split.first_item = num_items;
+        num_items += split.num_chunks * num_heads;
+    }
+    share_among_threads(num_items, kernels.forward_scratch_bytes(problem.head_dim), [&](int64_t item, char* scratch) {
+        const QuerySplit& split = split_of(splits, item);
+        const int64_t head = (item - split.first_item) / split.num_chunks, chunk = (item - split.first_item) % split.num_chunks;
+        kernels.attention_forward(problem, split.chunk(chunk), head, scratch);
     });
 }
 
@@ -66,7 +97,7 @@ inline void run_backward(const Kernels& kernels, const Backward& problem, int64_
     }
     PartialResults partials(num_groups, largest_group);
     share_among_threads(num_items, kernels.backward_scratch_bytes(problem.head_dim), [&](int64_t item, char* scratch) {
-        const KeySplit& split = *std::prev(std::upper_bound(splits.begin(), splits.end(), item, [](int64_t i, const KeySplit& x) { return i < x.first_item; }));
+        const KeySplit& split = split_of(splits, item);
         const int64_t key_head = (item - split.first_item) / split.num_parts, part = (item - split.first_item) % split.num_parts;
         if (split.num_parts == 1) return kernels.attention_backward(problem, split.sequence, key_head, nullptr, scratch);
         const int64_t group = split.first_group + key_head;
