@@ -30,6 +30,7 @@ METHODS = {
     "linear": "linear",
     "last": "last",
     "person_time_of_day": "person's time of day",
+    "same_minute": "same minute",
 }
 LIBRARIES = {
     "zentorch_split": "zentorch, per sequence",

@@ -239,7 +239,8 @@ def evaluate(
     days = list(range(len(store))) if all_people else folder.unseen_days(store)
     if not days:
         raise InputError(f"the model was trained on everyone in {data}; give other data, or --all-people to evaluate on them all the same")
-    evaluation = evaluate_generative(model, store, days, draws=draws, seed=seed, max_days=max_days, tasks=tasks or None)
+    seen = folder.training_days(store)
+    evaluation = evaluate_generative(model, store, days, draws=draws, seed=seed, max_days=max_days, training_days=seen, tasks=tasks or None)
     evaluation["settings"] |= {"all_people": all_people, "store": str(data)}
     folder.write("evaluation.json", json.dumps(evaluation, indent=1) + "\n")
     show_evaluation(evaluation)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 SLOT_MINUTES = 30
-BASELINES = ("mean", "nearest", "linear", "last", "person_time_of_day")
+LEAST_VARIANCE = 1e-3
+BASELINES = ("mean", "nearest", "linear", "last", "person_time_of_day", "same_minute")
 
 
 def mean(visible: np.ndarray) -> np.ndarray:
@@ -78,6 +79,43 @@ def person_time_of_day(visible: np.ndarray, other_days: Habit | None, epoch_minu
     person_mean = np.divide(habit.total.sum(axis=1, keepdims=True), person_count, out=np.zeros_like(person_count), where=person_count > 0)
     by_slot = np.divide(habit.total, habit.count, out=np.broadcast_to(person_mean, habit.total.shape).copy(), where=habit.count > 0)
     return by_slot[:, time_slots(visible.shape[1], epoch_minutes)].astype(visible.dtype)
+
+
+@dataclass(frozen=True)
+class CoMoments:
+    """Sums of products and counts, both (C, C) float64, over the minutes in which both signals of a pair were measured."""
+
+    products: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> CoMoments:
+        """The sums of one day: values (C, L) normalised, NaN = missing."""
+        seen = ~np.isnan(values)
+        filled, both = np.where(seen, values, 0).astype(np.float64), seen.astype(np.float64)
+        return cls(filled @ filled.T, both @ both.T)
+
+    def __add__(self, other: CoMoments) -> CoMoments:
+        return CoMoments(self.products + other.products, self.counts + other.counts)
+
+    def covariance(self) -> np.ndarray:
+        """The nearest matrix (C, C) that is one: estimates of pairs, each over its own minutes, need not fit together."""
+        pairwise = np.divide(self.products, self.counts, out=np.zeros_like(self.products), where=self.counts > 0.5)
+        variances, directions = np.linalg.eigh(pairwise)
+        return (directions * np.maximum(variances, LEAST_VARIANCE)) @ directions.T
+
+
+def same_minute(visible: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """What the signals visible in a minute say about the others by linear regression; the mean where none is visible.
+
+    covariance (C, C): of the signals, over other people.
+    """
+    seen = ~np.isnan(visible).T
+    patterns, pattern_of = np.unique(seen, axis=0, return_inverse=True)
+    among_visible = np.where(patterns[:, :, None] & patterns[:, None, :], covariance, np.eye(len(visible)))
+    weights = np.linalg.solve(among_visible, np.where(patterns[:, :, None], covariance, 0))  # from visible signals (P, C, C) to all
+    filled = np.einsum("lv,lva->al", np.where(seen, visible.T, 0), weights[pattern_of.reshape(-1)])
+    return filled.astype(visible.dtype)
 
 
 def _neighbours(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,13 +19,14 @@ from lsm2.data.masking import token_observed
 from lsm2.data.normalize import CLIP, Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.baselines import BASELINES, Habit, last, linear, mean, nearest, person_time_of_day
+from lsm2.evaluate.baselines import BASELINES, CoMoments, Habit, last, linear, mean, nearest, person_time_of_day, same_minute
 from lsm2.evaluate.scores import ErrorSums, interval
 from lsm2.evaluate.tasks import TASKS, HiddenTokens
 from lsm2.model.mae import LSM2
 
 METHODS = ("aim", *BASELINES)
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+DAYS_OF_REGRESSION = 512
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class EvaluatedDay:
     """(C, S) bool."""
     other_days: Habit | None
     """What that person did on the other days."""
+    covariance: np.ndarray
+    """(C, C) of the normalised signals, over other people."""
 
 
 def evaluate_generative(
@@ -53,13 +56,15 @@ def evaluate_generative(
     seed: int = 0,
     batch_days: int = 8,
     max_days: int | None = 48,
+    training_days: Sequence[int] = (),
     tasks: Sequence[str] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Errors of the model ("aim") and of every baseline on every task, as evaluation.json holds them.
 
     indices: days of the store that may be used; at most max_days are scored, spread over people, the others only inform
-    person_time_of_day. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and that day's gaps alone.
+    person_time_of_day. training_days: days of the store that same_minute learns from (at most 512 of them), never from the person it
+    fills; none: from `indices`. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and that day's gaps alone.
     Errors are on normalised values and, per signal, in its unit too. A task that no day allows is absent from "generative".
     Raises InputError where model and store do not fit, no day is given, or a task is unknown.
     """
@@ -76,7 +81,8 @@ def evaluate_generative(
     done = {task.name: {"days_scored": 0, "days_skipped": 0} for task in chosen}
     minutes_per_step = store.epoch_minutes * model.config.patch_minutes
 
-    loaded = _load(model, normalization, store, days, indices)
+    learned_from = spread_over_people(training_days if len(training_days) else indices, day_ids, subjects, DAYS_OF_REGRESSION)
+    loaded = _load(model, normalization, store, days, indices, learned_from)
     starts = range(0, len(days), batch_days)
     for _ in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
         batch = list(islice(loaded, batch_days))
@@ -163,23 +169,31 @@ def _day_of_query(batch: PackedBatch) -> np.ndarray:
     return np.repeat(np.arange(batch.num_days), np.diff(batch.cu_query.numpy()))
 
 
-def _load(model: LSM2, normalization: Normalization, store: DayStore, days: Sequence[int], usable: Sequence[int]) -> Iterator[EvaluatedDay]:
+def _load(
+    model: LSM2, normalization: Normalization, store: DayStore, days: Sequence[int], usable: Sequence[int], learned_from: Sequence[int]
+) -> Iterator[EvaluatedDay]:
     """The days in the order given, which keeps people together: one person's habits are in memory at a time."""
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
+    of_person: dict[str, CoMoments] = {}
+    for index in learned_from:
+        moments = CoMoments.of(normalization.apply(store.values(index)))
+        of_person[subjects[index]] = of_person[subjects[index]] + moments if subjects[index] in of_person else moments
     days_of_person: dict[str, list[int]] = {}
     for index in usable:
         days_of_person.setdefault(subjects[index], []).append(index)
-    person, subject, habits = -1, None, {}
+    nothing = CoMoments.of(np.full((len(store.signals), 1), np.nan))
+    person, subject, habits, covariance = -1, None, {}, nothing.covariance()
     for index in days:
         if subjects[index] != subject:
             person, subject = person + 1, subjects[index]
             habits = {i: Habit.of(normalization.apply(store.values(i)), store.epoch_minutes) for i in days_of_person[subject]}
+            covariance = sum((moments for name, moments in of_person.items() if name != subject), nothing).covariance()
         in_unit = store.values(index)
         values = normalization.apply(in_unit)
         observed = token_observed(~np.isnan(values), model.config.patch_minutes, model.config.masking.token_min_observed)
         others = [habit for i, habit in habits.items() if i != index]
         other_days = sum(others[1:], others[0]) if others else None
-        yield EvaluatedDay(day_ids[index], person, values, in_unit, observed.reshape(len(values), -1), other_days)
+        yield EvaluatedDay(day_ids[index], person, values, in_unit, observed.reshape(len(values), -1), other_days, covariance)
 
 
 def _score(
@@ -205,6 +219,7 @@ def _score(
             "linear": linear(visible),
             "last": last(visible),
             "person_time_of_day": person_time_of_day(visible, day.other_days, epoch_minutes),
+            "same_minute": same_minute(visible, day.covariance),
         }
         for method, fill in fills.items():
             error_in_unit = normalization.invert(fill)[cells] - day.in_unit[cells]

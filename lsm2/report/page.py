@@ -77,7 +77,7 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
     notes = [
         "Every method is scored on the same hidden, really measured minutes. The simple fills see every measured minute outside the hidden "
         "tokens, also in tokens with too little data for the model. The person's time of day also sees all other days of that person; the "
-        "model sees one day.",
+        "model sees one day. Same minute: linear regression on the signals visible in that minute, as they go together in other people.",
         f"Days with too little data for a task are left out of it: {', '.join(skipped)}." if skipped else "",
     ]
     return table(header, rows, caption) + "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)

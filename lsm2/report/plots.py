@@ -19,6 +19,7 @@ METHOD_LABELS = {
     "linear": "linear",
     "last": "last value",
     "person_time_of_day": "person's time of day",
+    "same_minute": "same minute",
 }
 METHOD_COLOURS = {
     "aim": "#0b4fb3",
@@ -27,11 +28,12 @@ METHOD_COLOURS = {
     "linear": "#c8441b",
     "last": "#7b5ea7",
     "person_time_of_day": "#1b9e77",
+    "same_minute": "#c75a9b",
 }
 KIND_TITLES: dict[Kind, str] = {
     "random": "random tokens hidden",
-    "interpolation": "a gap in all signals",
-    "extrapolation": "a forecast of all signals (nearest = linear = last value)",
+    "interpolation": "a gap in all signals (same minute = mean)",
+    "extrapolation": "a forecast of all signals (nearest = linear = last value; same minute = mean)",
     "signal": "whole signals hidden all day (nearest = linear = last value = mean)",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from lsm2.data.durable import write_whole
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
+from lsm2.evaluate.generative import FORMAT_VERSION
 from lsm2.model.mae import LSM2
 
 
@@ -48,7 +49,10 @@ class RunFolder:
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json, or None before `lsm2 evaluate`."""
         file = self.path / "evaluation.json"
-        return _json(file) if file.is_file() else None
+        evaluation = _json(file) if file.is_file() else None
+        if evaluation and evaluation.get("format_version") != FORMAT_VERSION:
+            raise InputError(f"{file} is of an older lsm2; write it anew with `lsm2 evaluate`, or delete it")
+        return evaluation
 
     def model(self) -> LSM2:
         """The trained model, in evaluation mode."""
@@ -59,10 +63,13 @@ class RunFolder:
             )
         return LSM2.from_pretrained(self.path / "model").eval()
 
+    def training_days(self, store: DayStore) -> list[int]:
+        """Days of people that the model was trained on."""
+        return store.indices_of([subject for subject in store.subjects if subject in set(self.config["train_subjects"])])
+
     def unseen_days(self, store: DayStore) -> list[int]:
-        """Days of people that the model was not trained on."""
-        trained_on = set(self.config["train_subjects"])
-        return store.indices_of([subject for subject in store.subjects if subject not in trained_on])
+        """Days of all other people."""
+        return sorted(set(range(len(store))) - set(self.training_days(store)))
 
     def store(self, named: Path | None) -> DayStore | None:
         """The store that the user names, else the one of the evaluation or the training if it is still there."""

@@ -117,6 +117,31 @@ def test_more_draws_score_more_minutes_and_other_seeds_others(store):
     assert other["mse"] != one["mse"]
 
 
+def test_same_minute_learns_from_training_days_and_never_from_the_person_it_fills(tmp_path):
+    """Two signals go together in everyone but the person to be filled, in whom they go opposite ways."""
+    rng = np.random.default_rng(0)
+    days = []
+    for person, sign in (("a", 1), ("b", 1), ("c", -1)):
+        for date in range(2):
+            wave = rng.normal(size=SAMPLES)
+            values = np.stack([70 + 10 * wave, 20 + 5 * rng.random(SAMPLES), 33 + sign * wave]).astype(np.float32)
+            days.append(Day(person, f"2026-01-{date + 1:02d}", values))
+    store = DayStore.write(tmp_path / "store", SIGNALS, days, epoch_minutes=EPOCH)
+    model = make_model(store)
+    # A third of the days goes the other way, so the spread is the same in all and the mean fill's error that of the variance.
+    of_c, others = store.indices_of(["c"]), store.indices_of(["a", "b"])
+
+    def error(indices, **options) -> float:
+        evaluation = evaluate_generative(model, store, indices, tasks=["signal_imputation_1"], draws=20, progress=False, **options)
+        per_signal = evaluation["generative"]["signal_imputation_1"]["same_minute"]["per_signal"]
+        return per_signal["heart_rate"]["mse"]
+
+    assert error(others) < 0.1
+    assert error(of_c, training_days=others) > 3
+    assert error(of_c, training_days=[*others, *of_c]) == error(of_c, training_days=others)
+    assert error(of_c) == pytest.approx(1, abs=0.3)
+
+
 def test_limited_days_are_spread_over_people(store):
     model = make_model(store)
     limited = evaluate_generative(model, store, range(len(store)), max_days=6, tasks=["random_50"], progress=False)

@@ -13,7 +13,8 @@ from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.signals import LSM2_SIGNALS
 from lsm2.data.store import DayStore
 from lsm2.data.store_layout import Day
-from lsm2.evaluate.generative import METHODS
+from lsm2.errors import InputError
+from lsm2.evaluate.generative import FORMAT_VERSION, METHODS
 from lsm2.evaluate.tasks import TASKS
 from lsm2.report.cohort import describe
 from lsm2.report.day_plot import draw_day
@@ -46,6 +47,7 @@ def made_up_evaluation(mse=None) -> dict:
     }
     aim_over = {"linear": {"mse_ratio": values["aim"] / values["linear"], "interval": [0.4, 0.6]}}
     return {
+        "format_version": FORMAT_VERSION,
         "generative": dict.fromkeys(TASKS, result),
         "tasks": {
             name: {"days_scored": 3, "days_skipped": 1, "minutes": task.amount, "aim_over": aim_over} for name, task in TASKS.items()
@@ -97,6 +99,12 @@ def test_page_without_evaluation_and_store_says_so(run):
     page = write_report(run, None).read_text()
     assert "Not evaluated yet" in page and "no day is shown" in page
     assert page.count("<img") == 1
+
+
+def test_an_evaluation_of_an_older_lsm2_is_refused_with_what_to_do(run):
+    (run.path / "evaluation.json").write_text(json.dumps(made_up_evaluation() | {"format_version": 1}))
+    with pytest.raises(InputError, match=r"evaluation\.json is of an older lsm2; write it anew with `lsm2 evaluate`"):
+        write_report(run, None)
 
 
 def test_page_is_self_contained_and_shows_the_numbers(run):
