@@ -32,9 +32,9 @@ METHOD_COLOURS = {
 }
 KIND_TITLES: dict[Kind, str] = {
     "random": "random tokens hidden",
-    "interpolation": "a gap in all signals (same minute = mean)",
-    "extrapolation": "a forecast of all signals (nearest = linear = last value; same minute = mean)",
-    "signal": "whole signals hidden all day (nearest = linear = last value = mean)",
+    "interpolation": "a gap in all signals\n(same minute = mean)",
+    "extrapolation": "a forecast of all signals\n(nearest = linear = last value; same minute = mean)",
+    "signal": "whole signals hidden all day\n(nearest = linear = last value = mean)",
 }
 
 
