@@ -54,9 +54,10 @@ def step_seconds(metrics: Sequence[dict[str, Any]]) -> list[float]:
 def evaluate(store: DayStore, config: TrainConfig, model: Path) -> dict[str, dict[str, float]]:
     """By task, by method, the squared error on held-out people."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    days = store.indices_of(heldout_subjects(store.subjects, config.heldout_fraction, config.seed))
+    heldout = heldout_subjects(store.subjects, config.heldout_fraction, config.seed)
+    days, seen = store.indices_of(heldout), store.indices_of(set(store.subjects) - heldout)
     trained = LSM2.from_pretrained(model).to(device).eval()
-    report = evaluate_generative(trained, store, days, max_days=EVALUATED_DAYS, tasks=TASKS, progress=False)
+    report = evaluate_generative(trained, store, days, max_days=EVALUATED_DAYS, training_days=seen, tasks=TASKS, progress=False)
     return {task: {method: found["mse"] for method, found in methods.items()} for task, methods in report["generative"].items()}
 
 

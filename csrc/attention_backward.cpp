@@ -122,10 +122,11 @@ struct KeyRange {
         }
     }
 
-    void prefetch_next_queries(int64_t token, int64_t head, int64_t first, int step, int num_steps) {
-        prefetch_share(rows<const T>(problem.q, token, head), first, kQueryBlock, span.query_count, step, num_steps, head_dim);
-        prefetch_share(rows<const T>(problem.out, token, head), first, kQueryBlock, span.query_count, step, num_steps, head_dim);
-        prefetch_share(rows<const T>(problem.grad_out, token, head), first, kQueryBlock, span.query_count, step, num_steps, head_dim);
+    void prefetch_queries(int64_t head, int64_t first, int step, int num_steps) {
+        const Rows tensors[] = {problem.q, problem.out, problem.grad_out};
+        for (const Rows& tensor : tensors) {
+            prefetch_share(rows<const T>(tensor, span.query_begin, head), first, kQueryBlock, span.query_count, step, num_steps, head_dim);
+        }
     }
 
     // From scores and the gradients of weights to the operands of the last three products; without the factor `scale` in the gradients.
@@ -197,7 +198,7 @@ struct KeyRange {
                 float* grad_queries = partial ? partial : scratch.grad_queries;
                 for (int key = 0; key < count; key += kKeyBlock) {
                     const int num_keys = at_most(count - key, kKeyBlock);
-                    prefetch_next_queries(span.query_begin, head, first + kQueryBlock, key / kKeyBlock, (count + kKeyBlock - 1) / kKeyBlock);
+                    prefetch_queries(head, first + kQueryBlock, key / kKeyBlock, (count + kKeyBlock - 1) / kKeyBlock);
                     if (is_first && key == 0) add_block<Result::set>(key, num_keys, num_queries, grad_queries);
                     else add_block<Result::add>(key, num_keys, num_queries, grad_queries);
                 }

@@ -11,6 +11,7 @@ import numpy as np
 
 SLOT_MINUTES = 30
 LEAST_VARIANCE = 1e-3
+"""Of normalised values, in any direction: what of the regression is less would be noise divided by noise."""
 BASELINES = ("mean", "nearest", "linear", "last", "person_time_of_day", "same_minute")
 
 
@@ -100,7 +101,7 @@ class CoMoments:
 
     def covariance(self) -> np.ndarray:
         """The nearest matrix (C, C) that is one: estimates of pairs, each over its own minutes, need not fit together."""
-        pairwise = np.divide(self.products, self.counts, out=np.zeros_like(self.products), where=self.counts > 0.5)
+        pairwise = np.divide(self.products, self.counts, out=np.zeros_like(self.products), where=self.counts > 0)
         variances, directions = np.linalg.eigh(pairwise)
         return (directions * np.maximum(variances, LEAST_VARIANCE)) @ directions.T
 

@@ -174,15 +174,14 @@ def _load(
 ) -> Iterator[EvaluatedDay]:
     """The days in the order given, which keeps people together: one person's habits are in memory at a time."""
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
+    nothing = CoMoments.of(np.full((len(store.signals), 1), np.nan))
     of_person: dict[str, CoMoments] = {}
     for index in learned_from:
-        moments = CoMoments.of(normalization.apply(store.values(index)))
-        of_person[subjects[index]] = of_person[subjects[index]] + moments if subjects[index] in of_person else moments
+        of_person[subjects[index]] = of_person.get(subjects[index], nothing) + CoMoments.of(normalization.apply(store.values(index)))
     days_of_person: dict[str, list[int]] = {}
     for index in usable:
         days_of_person.setdefault(subjects[index], []).append(index)
-    nothing = CoMoments.of(np.full((len(store.signals), 1), np.nan))
-    person, subject, habits, covariance = -1, None, {}, nothing.covariance()
+    person, subject, habits, covariance = -1, None, {}, np.empty(0)
     for index in days:
         if subjects[index] != subject:
             person, subject = person + 1, subjects[index]

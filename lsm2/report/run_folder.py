@@ -65,7 +65,7 @@ class RunFolder:
 
     def training_days(self, store: DayStore) -> list[int]:
         """Days of people that the model was trained on."""
-        return store.indices_of([subject for subject in store.subjects if subject in set(self.config["train_subjects"])])
+        return store.indices_of(self.config["train_subjects"])
 
     def unseen_days(self, store: DayStore) -> list[int]:
         """Days of all other people."""
