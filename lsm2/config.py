@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lsm2.errors import InputError
 
 Decoder = Literal["cross", "joint", "full"]
+Precision = Literal["auto", "bf16", "fp32"]
 DEFAULT_BATCH_DAYS = 8
 
 
@@ -181,8 +182,8 @@ class TrainConfig:
     """Largest norm of the gradient."""
     ema_decay: float = 0.99
     """Decay of the average of the weights that is saved as the model; 0 saves the last weights. It starts small and grows to this value."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """`bf16`: autocast; normalisation, softmax and loss stay in float32."""
+    precision: Precision = "auto"
+    """`bf16`: bfloat16 matrix products; norms, softmax and loss stay in float32. `auto`: `bf16` where it is faster, else `fp32`."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What to do when loss or gradient is not finite; the weights are untouched either way."""
     heldout_fraction: float = 0.2
