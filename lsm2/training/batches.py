@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from lsm2.errors import InputError
 from lsm2.training.ranks import Ranks
 from lsm2.training.workload import Workload
 
+LOADER_TIMEOUT = 600
+"""Seconds after which a step's batches are given up: a worker that lost them would be waited for without end."""
 Place = tuple[int, int]
 """Epoch, and index among the training days."""
 
@@ -85,11 +88,31 @@ def load_steps(batches: StepBatches, first: int, last: int, device: torch.device
         prefetch_factor=4 if workers else None,
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_signals_to_the_parent,
+        timeout=LOADER_TIMEOUT if workers else 0,
     )
-    for item in loader:
-        if isinstance(item, InputError):
-            raise item
-        yield item
+    items = iter(loader)
+    try:
+        for item in items:
+            if isinstance(item, InputError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        raise InputError(
+            f"a loader process gave nothing more ({str(error).splitlines()[0]}): did the system end it for want of memory? "
+            "Lower num_workers if so, and continue with --resume"
+        ) from error
+    finally:
+        if workers:
+            _end_workers(items)
+
+
+def _end_workers(items: Any) -> None:
+    """End the loader's processes now: a traceback keeps `items` alive, and at its exit Python waits for them without end."""
+    items._shutdown_workers()
+    for worker in items._workers:
+        worker.kill()
 
 
 class Waited:

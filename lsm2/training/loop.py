@@ -23,7 +23,7 @@ from lsm2.training.checkpoint import load_newest, save_checkpoint
 from lsm2.training.metrics import Metrics
 from lsm2.training.optim import learning_rate
 from lsm2.training.ranks import Ranks, join_ranks
-from lsm2.training.run import begin_run, run_settings
+from lsm2.training.run import begin_run, run_settings, settle_precision
 from lsm2.training.step import Trainer, read
 
 GPU_LAG = 8
@@ -48,6 +48,7 @@ def pretrain(
     """
     out = Path(out)
     with join_ranks(train_config.device) as ranks:
+        train_config = settle_precision(train_config, out, resume, ranks)
         settings = run_settings(model_config, train_config, store)
         if ranks.writes:
             begin_run(out, settings, resume)
@@ -76,9 +77,16 @@ def _train(
     batches = StepBatches(store, indices, normalization, model_config, config, ranks)
     lag = GPU_LAG if ranks.device.type == "cuda" else 0
 
-    loader = Waited(load_steps(batches, first, last, ranks.device))
+    if checkpoint and first == config.steps and ranks.writes:
+        # A run killed between its last checkpoint and its model has a model of before, or none.
+        save_model(out / "model", model_config, trainer.average, normalization)
 
-    with Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, state["seconds"]) as metrics:
+    # Closing the loader ends its workers whatever happens: left to the interpreter's exit, they would be waited for without end.
+    with (
+        contextlib.closing(load_steps(batches, first, last, ranks.device)) as steps,
+        Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, state["seconds"]) as metrics,
+    ):
+        loader = Waited(steps)
 
         def report(step: int, result: torch.Tensor) -> bool:
             numbers = read(result)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from lsm2.errors import InputError
+
+COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=10)
+"""How long a rank waits for the others before it gives up; PyTorch's own limit on a CPU is half an hour."""
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,13 @@ class Ranks:
         if self.world_size > 1:
             dist.all_reduce(tensor)
 
+    def from_first(self, value: Value) -> Value:
+        """The value that rank 0 has, on every rank."""
+        values = [value]
+        if self.world_size > 1:
+            dist.broadcast_object_list(values, src=0, device=self.device)
+        return values[0]
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.world_size > 1:
@@ -43,7 +56,7 @@ def join_ranks(device: str) -> Iterator[Ranks]:
     chosen = _device(device)
     starts_group = dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized()
     if starts_group:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
         if not (dist.is_available() and dist.is_initialized()):
             yield Ranks(0, 1, chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from lsm2.data.durable import write_whole
 from lsm2.data.split import heldout_subjects
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
+from lsm2.model.precision import choose_precision
+from lsm2.training.ranks import Ranks
 
 CONFIG = "config.json"
 FORMAT_VERSION = 1
@@ -54,6 +57,16 @@ def run_settings(model: LSM2Config, train: TrainConfig, store: DayStore) -> dict
     }
 
 
+def settle_precision(train: TrainConfig, out: Path, resume: bool, ranks: Ranks) -> TrainConfig:
+    """The settings with `auto` replaced by a precision: the run's own where one is resumed, else what is faster on rank 0."""
+    if train.precision != "auto":
+        return train
+    settled = None
+    if resume and (out / CONFIG).is_file():
+        settled = read_settings(out / CONFIG).get("train", {}).get("precision")
+    return dataclasses.replace(train, precision=ranks.from_first(settled or choose_precision("auto", ranks.device)))
+
+
 def begin_run(out: Path, settings: dict[str, Any], resume: bool) -> None:
     """Make the run folder and its config.json, or with `resume` find out that it holds the same run.
 
@@ -71,12 +84,16 @@ def begin_run(out: Path, settings: dict[str, Any], resume: bool) -> None:
     write_whole(file, lambda part: part.write_text(json.dumps(settings, indent=1) + "\n"))
 
 
-def _check_same(file: Path, settings: dict[str, Any]) -> None:
+def read_settings(file: Path) -> dict[str, Any]:
+    """What config.json holds; raises InputError where it cannot be read."""
     try:
-        before = dict(_flat(json.loads(file.read_bytes())))
+        return json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); restore it, or train anew into another folder") from None
-    now = dict(_flat(settings))
+
+
+def _check_same(file: Path, settings: dict[str, Any]) -> None:
+    before, now = dict(_flat(read_settings(file))), dict(_flat(settings))
     for name in sorted((before.keys() | now.keys()) - MAY_CHANGE):
         if before.get(name) != now.get(name):
             raise InputError(

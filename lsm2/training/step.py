@@ -13,6 +13,7 @@ from lsm2.config import TrainConfig
 from lsm2.data.batch import PackedBatch
 from lsm2.model.block import recompute_blocks
 from lsm2.model.mae import LSM2
+from lsm2.model.precision import autocast
 from lsm2.training.compiled import compile_loss, loss_of
 from lsm2.training.optim import average_decay, learning_rate, make_optimizer
 from lsm2.training.ranks import Ranks
@@ -57,7 +58,7 @@ class Trainer:
         self._totals[3] += stop
         device = self.ranks.device
         # Autocast keeps its bfloat16 copies of the weights until the outermost context ends: one cast per weight and step.
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with autocast(self.config.precision, device):
             for batch in micro_batches:
                 batch = batch.to(device, non_blocking=True)
                 loss_sum, num_target = self.loss_of(batch)

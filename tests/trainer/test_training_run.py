@@ -19,6 +19,7 @@ from lsm2 import LSM2, LSM2Config
 from lsm2.config import TrainConfig
 from lsm2.data import DayStore, Normalization
 from lsm2.errors import InputError
+from lsm2.model.precision import bfloat16_is_fast
 from lsm2.training import pretrain
 
 CLONE = Path(__file__).parents[2]
@@ -146,6 +147,13 @@ def test_resume_of_a_finished_run_changes_nothing(small_pretrain: Pretrain, whol
     assert before == {path: path.read_bytes() for path in whole_run.rglob("*") if path.is_file()}
 
 
+def test_resume_writes_the_model_that_a_kill_prevented(small_pretrain: Pretrain, whole_run: Path, tmp_path: Path) -> None:
+    run = small_pretrain(tmp_path / "run")
+    for file in (run / "model").iterdir():
+        file.unlink()
+    small_pretrain(run, resume=True)
+    assert_same_run(run, whole_run)
+
 def test_resume_without_a_run_begins_one(small_pretrain: Pretrain, whole_run: Path, tmp_path: Path) -> None:
     assert_same_run(small_pretrain(tmp_path / "run", resume=True), whole_run)
 
@@ -226,9 +234,9 @@ pretrain(LSM2Config.from_dict(config["model"]), train, DayStore.open(config["sto
 """
 
 
-def start(like: Path, out: Path, *launcher: str, **changes: object) -> subprocess.Popen:
+def start(like: Path, out: Path, *launcher: str, before: str = "", **changes: object) -> subprocess.Popen:
     script = out.parent / "train.py"
-    script.write_text(SCRIPT)
+    script.write_text(before + SCRIPT)
     arguments = [str(like), str(out), json.dumps(changes)]
     environment = os.environ | {"PYTHONPATH": str(CLONE)}
     return subprocess.Popen([sys.executable, *launcher, str(script), *arguments], env=environment, stderr=subprocess.PIPE, text=True)
@@ -266,6 +274,44 @@ def test_killed_and_terminated_runs_continue_bit_exactly(small_pretrain: Pretrai
     small_pretrain(whole, stop_after=until, resume=True, **long)
     small_pretrain(run, stop_after=until, resume=True, **long)
     assert_same_run(run, whole, until)
+
+
+FULL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+"""
+
+
+def test_an_error_ends_the_process_although_a_loader_works(small_pretrain: Pretrain, tmp_path: Path) -> None:
+    whole = small_pretrain(tmp_path / "whole", steps=1)
+    failing = start(whole, tmp_path / "run", before=FULL_DISK, steps=400, checkpoint_every=2, num_workers=2)
+    message = failing.communicate(timeout=120)[1]
+    assert failing.returncode == 1 and "File too large" in message
+
+
+def test_a_killed_loader_process_ends_training_in_words(small_pretrain: Pretrain, tmp_path: Path) -> None:
+    whole = small_pretrain(tmp_path / "whole", steps=1)
+    run = tmp_path / "run"
+    training = start(whole, run, steps=100_000, checkpoint_every=100_000, num_workers=3)
+    wait_for(lambda: (run / "metrics.jsonl").exists() and len((run / "metrics.jsonl").read_text().splitlines()) > 2, training)
+    children = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
+    loaders = [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(loaders[0], signal.SIGKILL)
+    message = training.communicate(timeout=120)[1]
+    assert training.returncode == 1 and "continue with --resume" in message
+
+
+def test_automatic_precision_is_settled_and_kept(small_pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(run: Path) -> str:
+        return json.loads((run / "config.json").read_text())["train"]["precision"]
+
+    fast = bfloat16_is_fast(torch.device("cpu"))
+    run = small_pretrain(tmp_path / "run", precision="auto", stop_after=2)
+    assert taken(run) == ("bf16" if fast else "fp32")
+    monkeypatch.setattr("lsm2.model.precision.bfloat16_is_fast", lambda device: not fast)
+    small_pretrain(run, precision="auto", resume=True)
+    assert taken(run) == ("bf16" if fast else "fp32")
+    assert taken(small_pretrain(tmp_path / "other", precision="auto", steps=1)) == ("fp32" if fast else "bf16")
 
 
 @pytest.mark.parametrize(
