@@ -36,12 +36,12 @@ from benchmarks.train_step_report import results_of
 from lsm2 import LSM2, presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
-from lsm2.data.sampler import balance
-from lsm2.data.simulate import write_cohort
+from lsm2.training.order import balance
+from lsm2.simulate.cohort import write_cohort
 from lsm2.data.store import DayStore
 from lsm2.training.batches import StepBatches
-from lsm2.training.ranks import Ranks
-from lsm2.training.workload import Workload
+from lsm2.training.parallel import Ranks
+from lsm2.training.order import Workload
 
 RESULTS = Path(__file__).parent / "results"
 PEOPLE, DAYS_PER_PERSON = 60_440, 26.5

@@ -23,7 +23,7 @@ from benchmarks.results import Race, Results, find_results
 from benchmarks.tables import grouped
 from benchmarks.train_step_report import results_of
 from lsm2.report.html import document, figure, section, table
-from lsm2.report.plots import draw_loss
+from lsm2.report.figures import plot_loss
 
 QUESTIONS = {
     "attention": "Attention",
@@ -113,7 +113,7 @@ def training_sections(files: Sequence[Results]) -> Iterator[str]:
     for file in files:
         for race in (race for race in file.races if race.suite == "training_run"):
             picture = io.BytesIO()
-            draw_loss(picture, race.extra["metrics"])
+            plot_loss(picture, race.extra["metrics"])
             speed = f"{race.case}: {race.extra['days_per_second']:.4g} days/s, {race.extra['loader_wait']:.1%} of it waiting for data"
             yield section("Training run", figure(f"{speed}. {file.machine_name}", picture.getvalue()))
     for title, runs in time_to_quality_report.runs_of(files).items():

@@ -36,15 +36,15 @@ from benchmarks.time_to_quality_report import Run, draw, table
 from benchmarks.timing import seconds
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
-from lsm2.data.keyed_rng import keyed_rng
+from lsm2.rng import keyed_rng
 from lsm2.data.normalize import Normalization
-from lsm2.data.simulate import write_cohort
-from lsm2.data.split import heldout_subjects
+from lsm2.simulate.cohort import write_cohort
+from lsm2.data.splits import heldout_subjects
 from lsm2.data.store import DayStore
 from lsm2.evaluate.generative import evaluate_generative, spread_over_people
 from lsm2.model.mae import LSM2
 from lsm2.training.batches import StepBatches, load_steps
-from lsm2.training.ranks import Ranks
+from lsm2.training.parallel import Ranks
 from lsm2.training.step import Trainer
 
 TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_1", "signal_imputation_2")
@@ -107,7 +107,7 @@ class Training:
     store: DayStore
     config: LSM2Config
     seed: int
-    num_steps: int
+    num_slots: int
     steps_done: int = 0
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ class Training:
         days = self.store.indices_of([person for person in self.store.subjects if person not in heldout])
         normalization = Normalization.fit(self.store, days)
         settings = TrainConfig(
-            steps=self.num_steps, learning_rate=LEARNING_RATE, final_learning_rate=LEARNING_RATE, seed=self.seed, num_workers=0
+            steps=self.num_slots, learning_rate=LEARNING_RATE, final_learning_rate=LEARNING_RATE, seed=self.seed, num_workers=0
         )
         ranks = Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(self.seed)
@@ -135,7 +135,7 @@ class Training:
     def model(self) -> LSM2:
         """With the average of the weights, as pre-training saves it."""
         model = LSM2(self.config, self.batches.normalization)
-        model.load_state_dict(self.trainer.average)
+        model.load_state_dict(self.trainer.ema)
         return model.to(self.trainer.ranks.device).eval()
 
     def validate(self) -> dict[str, float]:
@@ -191,18 +191,18 @@ def train_all(
 ) -> Iterator[Run]:
     """Runs as they finish, all variants of a seed at once."""
 
-    def start(name: str, seed: int, num_steps: int) -> Training:
-        return Training(name, store, VARIANTS[name](config), seed, num_steps)
+    def start(name: str, seed: int, num_slots: int) -> Training:
+        return Training(name, store, VARIANTS[name](config), seed, num_slots)
 
     step_seconds = time_steps([start(name, 0, FEWEST_STEPS) for name in variants], advance)
-    num_steps = [max(FEWEST_STEPS, round(budget / time)) for time in step_seconds]
+    num_slots = [max(FEWEST_STEPS, round(budget / time)) for time in step_seconds]
     for seed in seeds:
-        trainings = [start(name, seed, count) for name, count in zip(variants, num_steps, strict=True)]
+        trainings = [start(name, seed, count) for name, count in zip(variants, num_slots, strict=True)]
         curves: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
         for part in range(1, PARTS + 1):
             for training in trainings:
                 advance(f"seed {seed}, {training.variant}, part {part} of {PARTS}")
-                training.advance(training.num_steps * part // PARTS - training.steps_done)
+                training.advance(training.num_slots * part // PARTS - training.steps_done)
                 curves[training.variant].append((training.steps_done, training.validate()))
         for training, time in zip(trainings, step_seconds, strict=True):
             advance(f"seed {seed}, {training.variant}, probe")
@@ -249,7 +249,7 @@ def main() -> None:
             getattr(presets, args.preset)(),
             num_signals=len(store.signals),
             window_minutes=store.num_samples,
-            patch_minutes=max(1, 10 // store.epoch_minutes),
+            patch_minutes=max(1, 10 // store.sample_minutes),
         )
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         with Progress(*columns, console=Console(stderr=True)) as bar:

@@ -85,7 +85,7 @@ class Settings:
 
     def config(self, case: Case) -> LSM2Config:
         config = small_config() if self.dry_run else getattr(presets, case.preset)()
-        return dataclasses.replace(config, window_minutes=config.window_minutes * WINDOWS[case.window])
+        return dataclasses.replace(config, window_minutes=config.window_samples * WINDOWS[case.window])
 
     def measure(self, call: Callable[[], object]) -> float:
         return gpu_seconds(call) if self.device.type == "cuda" else seconds(call)

@@ -39,7 +39,7 @@ class FlopCount:
         """The embedding, and in each block qkv, output layer and MLP."""
         config, width = self.config, self.config.encoder_width
         block = self.linear(rows, width, (4 + 2 * config.mlp_ratio) * width) + self.attention(pairs, width)
-        return self.linear(rows, config.patch_minutes, width, input_is_data=True) + config.encoder_depth * block
+        return self.linear(rows, config.patch_samples, width, input_is_data=True) + config.encoder_depth * block
 
     def self_decoder(self, projected: float, rows: float, pairs: float, predicted: float) -> float:
         """`joint` and `full`: encoded tokens are projected, all rows attend, some are predicted."""
@@ -67,7 +67,7 @@ class FlopCount:
         """From the encoder's width to the decoder's, and from that to minutes."""
         config = self.config
         to_decoder = self.linear(projected, config.encoder_width, config.decoder_width)
-        return to_decoder + self.linear(predicted, config.decoder_width, config.patch_minutes)
+        return to_decoder + self.linear(predicted, config.decoder_width, config.patch_samples)
 
 
 def sum_products(first: Tensor, second: Tensor) -> float:

@@ -25,11 +25,11 @@ from benchmarks.results import Race, write_results
 from benchmarks.timing import summarise
 from lsm2 import LSM2, presets
 from lsm2.config import TrainConfig
-from lsm2.data.simulate import write_cohort
-from lsm2.data.split import heldout_subjects
+from lsm2.simulate.cohort import write_cohort
+from lsm2.data.splits import heldout_subjects
 from lsm2.data.store import DayStore
 from lsm2.evaluate.generative import evaluate_generative
-from lsm2.report.plots import draw_loss
+from lsm2.report.figures import plot_loss
 from lsm2.training.loop import pretrain
 
 TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_2")
@@ -97,7 +97,7 @@ def main() -> None:
     speed = batch_days / statistics.median(laps)
     waited = statistics.mean(line["loader_wait"] for line in metrics)
     if args.plot is not None:
-        draw_loss(args.plot, metrics)
+        plot_loss(args.plot, metrics)
     if args.json is not None:
         curve = metrics[:: max(1, len(metrics) // MOST_POINTS)]
         extra = {"days_per_second": speed, "loader_wait": waited, "metrics": curve, "errors": errors}

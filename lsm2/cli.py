@@ -33,7 +33,7 @@ class ModelOptions:
     decoder: Decoder | None = None
     """`cross`, `joint` or `full` (the paper's)."""
     patch_minutes: int | None = None
-    """Samples of one signal per token, minutes where the store has one sample a minute; must divide the day."""
+    """Minutes of one signal per token: a multiple of the store's sampling that divides the day."""
     encoder_width: int | None = None
     """Width of the encoder."""
     encoder_depth: int | None = None
@@ -70,7 +70,9 @@ class TrainOptions(TrainConfig):
 
 
 @app.command
-def simulate(out: Positional[Path], /, people: int = 100, days_per_person: int = 14, seed: int = 0, noise: float = 0.35) -> None:
+def simulate(
+    out: Positional[Path], /, people: int = 100, days_per_person: int = 14, seed: int = 0, noise: float = 0.35
+) -> None:
     """Write a simulated cohort with known truth: 26 signals, gaps like those of real wearables.
 
     Args:
@@ -80,7 +82,7 @@ def simulate(out: Positional[Path], /, people: int = 100, days_per_person: int =
         seed: The same seed gives the same cohort.
         noise: White-noise share of each signal's variance.
     """
-    from lsm2.data.simulate import write_cohort
+    from lsm2.simulate.cohort import write_cohort
 
     store = write_cohort(out, people, days_per_person, seed, noise, progress=True)
     print(f"{out}: {len(store)} days of {people} people, {len(store.signals)} signals")
@@ -97,7 +99,7 @@ def table(
     signal: str = "signal",
     value: str = "value",
     where: str | None = None,
-    epoch_minutes: int = 1,
+    sample_minutes: int = 1,
     timezone: str = "local",
     aggregate: Literal["none", "mean"] = "none",
     min_observed: float = 0.0,
@@ -115,14 +117,14 @@ def table(
         signal: Column that names the signal, in a long table.
         value: Column of the value, in a long table.
         where: A true/false column; only rows where it is true are read.
-        epoch_minutes: Minutes per sample, a divisor of 60.
+        sample_minutes: Minutes per sample, a divisor of 60.
         timezone: `local` if times are wall clock, else the IANA zone that people lived in.
         aggregate: `mean` averages several values of one epoch; otherwise they are an error.
         min_observed: Leave out days of which less than this fraction is observed.
         log1p: Signals to normalise through log(1 + x).
         units: Signal and unit, signal and unit, ...
     """
-    from lsm2.data.importers.table import import_table
+    from lsm2.importers.table import import_table
 
     store = import_table(
         source,
@@ -133,7 +135,7 @@ def table(
         signal=signal,
         value=value,
         where=where,
-        epoch_minutes=epoch_minutes,
+        sample_minutes=sample_minutes,
         timezone=timezone,
         aggregate=aggregate,
         min_observed=min_observed,
@@ -154,8 +156,8 @@ def info(store: Positional[Path], /) -> None:
     Args:
         store: Folder of a store.
     """
+    from lsm2.data.quality import describe
     from lsm2.data.store import DayStore
-    from lsm2.report.cohort import describe
     from lsm2.report.terminal import show_cohort
 
     show_cohort(describe(DayStore.open(store)))
@@ -198,8 +200,14 @@ def pretrain(
 
 
 def _config_for(store: DayStore, preset: LSM2Config, changes: dict[str, Any]) -> LSM2Config:
-    """The preset with the user's changes, for the signals and the window of this store."""
-    return dataclasses.replace(preset, num_signals=len(store.signals), window_minutes=store.num_samples, **changes)
+    """The preset for the signals and the sampling of this store, with the user's changes."""
+    fitted = preset.fitted_to(len(store.signals), store.num_samples, store.sample_minutes)
+    if fitted.patch_minutes != preset.patch_minutes and "patch_minutes" not in changes:
+        print(
+            f"tokens of {fitted.patch_minutes} minutes instead of {preset.patch_minutes}: "
+            f"{store.path} has a sample every {store.sample_minutes} minutes"
+        )
+    return dataclasses.replace(fitted, **changes)
 
 
 @app.command
@@ -224,27 +232,31 @@ def evaluate(
         seed: Seed of what is hidden.
         tasks: Only these tasks, such as random_80; all if none is named.
     """
-    import json
-
     import torch
 
     from lsm2.data.store import DayStore
     from lsm2.evaluate.generative import evaluate_generative
-    from lsm2.report.run_folder import RunFolder
+    from lsm2.evaluate.trained_run import trained_model, training_days, unseen_days
+    from lsm2.files import write_json
     from lsm2.report.summary import gains_over_linear
     from lsm2.report.terminal import show_evaluation
+    from lsm2.run_folder import RunFolder
 
     folder, store = RunFolder(run), DayStore.open(data)
-    model = folder.model().to("cuda" if torch.cuda.is_available() else "cpu")
-    days = list(range(len(store))) if all_people else folder.unseen_days(store)
+    model = trained_model(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    days = list(range(len(store))) if all_people else unseen_days(folder, store)
     if not days:
-        raise InputError(f"the model was trained on everyone in {data}; give other data, or --all-people to evaluate on them all the same")
-    seen = folder.training_days(store)
-    evaluation = evaluate_generative(model, store, days, draws=draws, seed=seed, max_days=max_days, training_days=seen, tasks=tasks or None)
+        raise InputError(
+            f"the model was trained on everyone in {data}; give other data, or --all-people to evaluate on them all the same"
+        )
+    seen = training_days(folder, store)
+    evaluation = evaluate_generative(
+        model, store, days, draws=draws, seed=seed, max_days=max_days, training_days=seen, tasks=tasks or None
+    )
     evaluation["settings"] |= {"all_people": all_people, "store": str(data)}
-    folder.write("evaluation.json", json.dumps(evaluation, indent=1) + "\n")
+    write_json(folder.evaluation_file, evaluation)
     show_evaluation(evaluation)
-    print(f"written to {run / 'evaluation.json'}")
+    print(f"written to {folder.evaluation_file}")
     for line in gains_over_linear(evaluation):
         print(line)
 
@@ -260,13 +272,14 @@ def plot(run: Positional[Path], /, data: Path, day: str, task: str = "random_80"
         task: What is hidden from the model, by its name in evaluation.json.
     """
     from lsm2.data.store import DayStore
-    from lsm2.report.day_plot import plot_day
-    from lsm2.report.run_folder import RunFolder
+    from lsm2.evaluate.trained_run import trained_model
+    from lsm2.report.day_figure import plot_day
     from lsm2.report.write import day_picture
+    from lsm2.run_folder import RunFolder
 
     folder = RunFolder(run)
     path = day_picture(folder, day, task)
-    if not plot_day(path, folder.model(), DayStore.open(data), day, task):
+    if not plot_day(path, trained_model(folder), DayStore.open(data), day, task):
         raise InputError(f"day {day!r} has too little data for {task}; choose another day or task")
     print(path)
 
@@ -279,11 +292,12 @@ def report(run: Positional[Path], /, data: Path | None = None) -> None:
         run: Folder of a run.
         data: Folder of the store, if it is no longer where the run was trained or evaluated.
     """
-    from lsm2.report.run_folder import RunFolder
+    from lsm2.evaluate.trained_run import find_store
     from lsm2.report.write import write_report
+    from lsm2.run_folder import RunFolder
 
     folder = RunFolder(run)
-    print(write_report(folder, folder.store(data)))
+    print(write_report(folder, find_store(folder, data)))
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
@@ -296,7 +310,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            app.cli(prog="lsm2", description=description, args=arguments, config=(FlagCreatePairsOff, PositionalMetavarFromFieldName))
+            app.cli(
+                prog="lsm2",
+                description=description,
+                args=arguments,
+                config=(FlagCreatePairsOff, PositionalMetavarFromFieldName),
+            )
     except (InputError, OSError) as error:
         print(f"lsm2: error: {error}", file=sys.stderr)
         return 2

@@ -31,11 +31,11 @@ class MaskingConfig:
     random_ratio: float = 0.8
     """Fraction of the observed tokens that a random mask hides."""
     time_ratio: float = 0.5
-    """Fraction of the time steps with an observed token that a time mask hides."""
+    """Fraction of the slots with an observed token that a time mask hides."""
     signal_ratio: float = 0.5
     """Fraction of the signals with an observed token that a signal mask hides."""
     time_slices: Literal["scattered", "contiguous"] = "scattered"
-    """Whether a time mask hides independent steps or one block of steps."""
+    """Whether a time mask hides slots independent of each other or one block of them."""
     query_share: float = 1.0
     """Part of a day's hidden tokens that is reconstructed, a random choice of at least one; always 1 with the `full` decoder."""
     max_visible: int | None = None
@@ -45,12 +45,37 @@ class MaskingConfig:
 
     def __post_init__(self) -> None:
         for name in ("random_ratio", "time_ratio", "signal_ratio"):
-            _require(0 < getattr(self, name) < 1, f"masking.{name}", getattr(self, name), "a fraction between 0 and 1")
-        _require(0 < self.token_min_observed <= 1, "masking.token_min_observed", self.token_min_observed, "a fraction above 0, at most 1")
+            _require(
+                0 < getattr(self, name) < 1,
+                f"masking.{name}",
+                getattr(self, name),
+                "a fraction between 0 and 1",
+            )
+        _require(
+            0 < self.token_min_observed <= 1,
+            "masking.token_min_observed",
+            self.token_min_observed,
+            "a fraction above 0, at most 1",
+        )
         shares = (self.random_share, self.time_share, self.signal_share)
-        _require(min(shares) >= 0 and sum(shares) > 0, "masking shares", shares, "at least 0, and one of them above 0")
-        _require(self.time_slices in ("scattered", "contiguous"), "masking.time_slices", self.time_slices, "'scattered' or 'contiguous'")
-        _require(0 < self.query_share <= 1, "masking.query_share", self.query_share, "a fraction above 0, at most 1")
+        _require(
+            min(shares) >= 0 and sum(shares) > 0,
+            "masking shares",
+            shares,
+            "at least 0, and one of them above 0",
+        )
+        _require(
+            self.time_slices in ("scattered", "contiguous"),
+            "masking.time_slices",
+            self.time_slices,
+            "'scattered' or 'contiguous'",
+        )
+        _require(
+            0 < self.query_share <= 1,
+            "masking.query_share",
+            self.query_share,
+            "a fraction above 0, at most 1",
+        )
         for name in ("max_visible", "max_queries"):
             value = getattr(self, name)
             _require(value is None or value >= 1, f"masking.{name}", value, "None or at least 1")
@@ -62,10 +87,12 @@ class LSM2Config:
 
     num_signals: int = 26
     """Signals per day (C)."""
+    sample_minutes: int = 1
+    """Minutes between two samples of a signal."""
     window_minutes: int = 1440
-    """Samples per window and signal (L): 1440 for a day of minutes."""
+    """Minutes per window; must be a multiple of `sample_minutes`."""
     patch_minutes: int = 10
-    """Samples of one signal per token (P); must divide the window."""
+    """Minutes of one signal per token; must be a multiple of `sample_minutes` and divide the window."""
     encoder_width: int = 384
     """Width of the encoder."""
     encoder_depth: int = 12
@@ -90,28 +117,55 @@ class LSM2Config:
     """How tokens are hidden in pre-training."""
 
     @property
-    def num_steps(self) -> int:
-        """Tokens per signal and window."""
+    def window_samples(self) -> int:
+        """Samples per window and signal (L)."""
+        return self.window_minutes // self.sample_minutes
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples of one signal per token (P)."""
+        return self.patch_minutes // self.sample_minutes
+
+    @property
+    def num_slots(self) -> int:
+        """Tokens per signal and window; a slot is a column of tokens in time."""
         return self.window_minutes // self.patch_minutes
 
     @property
     def num_tokens(self) -> int:
-        """Tokens per window (N), channel-major: token id = signal * num_steps + step."""
-        return self.num_signals * self.num_steps
+        """Tokens per window (N), channel-major: token id = signal * num_slots + slot."""
+        return self.num_signals * self.num_slots
 
     def __post_init__(self) -> None:
-        for name in ("num_signals", "window_minutes", "patch_minutes", "encoder_width", "encoder_depth", "encoder_heads",
+        for name in ("num_signals", "sample_minutes", "window_minutes", "patch_minutes", "encoder_width", "encoder_depth", "encoder_heads",
                      "decoder_width", "decoder_depth", "decoder_heads", "mlp_ratio"):  # fmt: skip
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 1, name, getattr(self, name), "a positive integer")
+            _require(
+                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
+                name,
+                getattr(self, name),
+                "a positive integer",
+            )
+        samples = f"a multiple of sample_minutes = {self.sample_minutes}"
+        _require(
+            self.window_minutes % self.sample_minutes == 0, "window_minutes", self.window_minutes, samples
+        )
+        _require(self.patch_minutes % self.sample_minutes == 0, "patch_minutes", self.patch_minutes, samples)
         _require(
             self.window_minutes % self.patch_minutes == 0,
             "patch_minutes",
             self.patch_minutes,
             f"a divisor of window_minutes = {self.window_minutes}",
         )
-        _require(self.decoder in ("cross", "joint", "full"), "decoder", self.decoder, "'cross', 'joint' or 'full'")
+        _require(
+            self.decoder in ("cross", "joint", "full"), "decoder", self.decoder, "'cross', 'joint' or 'full'"
+        )
         _require(self.position_base > 1, "position_base", self.position_base, "a number above 1")
-        _require(self.tied_qk_init is None or self.tied_qk_init > 0, "tied_qk_init", self.tied_qk_init, "None or a number above 0")
+        _require(
+            self.tied_qk_init is None or self.tied_qk_init > 0,
+            "tied_qk_init",
+            self.tied_qk_init,
+            "None or a number above 0",
+        )
         _require(
             not (self.decoder == "full" and self.masking.max_queries),
             "masking.max_queries",
@@ -126,13 +180,34 @@ class LSM2Config:
         )
         for part in ("encoder", "decoder"):
             width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
-            _require(width % 4 == 0, f"{part}_width", width, "a multiple of 4 (sin-cos positions of two axes)")
+            _require(
+                width % 4 == 0, f"{part}_width", width, "a multiple of 4 (sin-cos positions of two axes)"
+            )
             _require(
                 width % heads == 0 and width // heads % 8 == 0 and width // heads <= 256,
                 f"{part}_heads",
                 heads,
                 f"such that {part}_width / {part}_heads = {width} / {heads} is a multiple of 8, at most 256",
             )
+
+    def fitted_to(self, num_signals: int, num_samples: int, sample_minutes: int) -> LSM2Config:
+        """These settings for windows of so many signals and samples.
+
+        A token lasts as long as here, or the next longer time that is a multiple of the sampling and divides the window.
+        """
+        window_minutes = num_samples * sample_minutes
+        slots = next(
+            slots
+            for slots in range(max(1, window_minutes // self.patch_minutes), 0, -1)
+            if num_samples % slots == 0
+        )
+        return dataclasses.replace(
+            self,
+            num_signals=num_signals,
+            sample_minutes=sample_minutes,
+            window_minutes=window_minutes,
+            patch_minutes=window_minutes // slots,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
@@ -146,7 +221,9 @@ class LSM2Config:
         for given, known_class in ((values, cls), (masking, MaskingConfig)):
             known = {f.name for f in dataclasses.fields(known_class)}
             if unknown := sorted(set(given) - known):
-                raise InputError(f"unknown setting {', '.join(unknown)} in the model configuration; known: {', '.join(sorted(known))}")
+                raise InputError(
+                    f"unknown setting {', '.join(unknown)} in the model configuration; known: {', '.join(sorted(known))}"
+                )
         return cls(**values, masking=MaskingConfig(**masking))
 
 
@@ -207,7 +284,14 @@ class TrainConfig:
             )
         if self.batch_days is None and self.tokens_per_batch is None:
             object.__setattr__(self, "batch_days", DEFAULT_BATCH_DAYS)
-        for name in ("steps", "batch_days", "tokens_per_batch", "micro_batches", "checkpoint_every", "keep_checkpoints"):
+        for name in (
+            "steps",
+            "batch_days",
+            "tokens_per_batch",
+            "micro_batches",
+            "checkpoint_every",
+            "keep_checkpoints",
+        ):
             value = getattr(self, name)
             _require(value is None or value >= 1, name, value, "at least 1")
         for name in ("heldout_fraction", "warmup_fraction", "ema_decay", "beta1", "beta2"):

@@ -5,12 +5,26 @@ from lsm2.config import LSM2Config
 
 def tiny() -> LSM2Config:
     """About 1M parameters: learns within minutes on two CPU cores."""
-    return LSM2Config(encoder_width=128, encoder_depth=4, encoder_heads=4, decoder_width=96, decoder_depth=2, decoder_heads=3)
+    return LSM2Config(
+        encoder_width=128,
+        encoder_depth=4,
+        encoder_heads=4,
+        decoder_width=96,
+        decoder_depth=2,
+        decoder_heads=3,
+    )
 
 
 def small() -> LSM2Config:
     """About 8M parameters."""
-    return LSM2Config(encoder_width=256, encoder_depth=8, encoder_heads=4, decoder_width=192, decoder_depth=3, decoder_heads=3)
+    return LSM2Config(
+        encoder_width=256,
+        encoder_depth=8,
+        encoder_heads=4,
+        decoder_width=192,
+        decoder_depth=3,
+        decoder_heads=3,
+    )
 
 
 def base() -> LSM2Config:

@@ -27,7 +27,12 @@ def test_each_axis_changes_alone(axis):
     problems = {value: make_problem(axis, value, CPU) for value in AXES[axis][:2]}
     for value, problem in problems.items():
         total, _, num_heads, head_dim = problem.qkv.shape
-        found = {"length": max(problem.lengths), "batch": len(problem.lengths), "heads": num_heads, "head_dim": head_dim}
+        found = {
+            "length": max(problem.lengths),
+            "batch": len(problem.lengths),
+            "heads": num_heads,
+            "head_dim": head_dim,
+        }
         usual = {"heads": 6, "head_dim": 64} | ({} if axis in ("length", "batch") else {"batch": 4})
         assert {name: found[name] for name in (*usual, axis)} == usual | {axis: value}
         assert sum(problem.lengths) == total == len(problem.grad)
@@ -82,20 +87,33 @@ def test_peers_of_masked_attention_give_the_same_kept_rows():
 def test_packages_that_are_not_here_get_packed_rows(monkeypatch):
     """FlashAttention-3 and TransformerEngine need a GPU; what stands for them here has their signature and computes with our op."""
 
-    def flash_attn_varlen_func(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False):
+    def flash_attn_varlen_func(
+        q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False
+    ):
         assert (max_seqlen_q, max_seqlen_k, causal) == (33, 33, False)
         return varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_k, return_lse=True)
 
     class DotProductAttention(torch.nn.Module):
-        def __init__(self, num_attention_heads, kv_channels, *, attention_dropout, qkv_format, attn_mask_type):
+        def __init__(
+            self, num_attention_heads, kv_channels, *, attention_dropout, qkv_format, attn_mask_type
+        ):
             super().__init__()
-            assert (num_attention_heads, kv_channels, attention_dropout, qkv_format, attn_mask_type) == (6, 16, 0.0, "thd", "padding")
+            assert (num_attention_heads, kv_channels, attention_dropout, qkv_format, attn_mask_type) == (
+                6,
+                16,
+                0.0,
+                "thd",
+                "padding",
+            )
 
         def forward(self, q, k, v, *, cu_seqlens_q, cu_seqlens_kv, max_seqlen_q, max_seqlen_kv):
             assert (max_seqlen_q, max_seqlen_kv) == (33, 33)
             return varlen_attention(q, k, v, cu_seqlens_q, cu_seqlens_kv).flatten(1)
 
-    for name, function in (("flash_attn_interface", flash_attn_varlen_func), ("transformer_engine.pytorch", DotProductAttention)):
+    for name, function in (
+        ("flash_attn_interface", flash_attn_varlen_func),
+        ("transformer_engine.pytorch", DotProductAttention),
+    ):
         module = types.ModuleType(name)
         setattr(module, function.__name__, function)
         monkeypatch.setitem(sys.modules, name, module)

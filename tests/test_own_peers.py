@@ -24,7 +24,9 @@ def peer_file(tmp_path):
 
 def test_the_pages_peer_is_checked_and_timed_on_a_cpu(peer_file, tmp_path, capsys):
     out = tmp_path / "numbers.json"
-    attention.main(dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out)
+    attention.main(
+        dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out
+    )
     races = [race for race in find_results([out])[0].races if "by_hand" in race.ways]
     assert [race.params["direction"] for race in races] == ["forward", "forward+backward"]
     assert all(race.ways["by_hand"]["ratio_to_ours"] > 0 for race in races)
@@ -34,7 +36,9 @@ def test_the_pages_peer_is_checked_and_timed_on_a_cpu(peer_file, tmp_path, capsy
 def test_a_wrong_peer_is_reported_with_its_error(peer_file, tmp_path):
     out = tmp_path / "numbers.json"
     peer_file.write_text(peer_file.read_text().replace("** -0.5", "** -0.25"))
-    attention.main(dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out)
+    attention.main(
+        dtypes=("float32",), patterns=("short",), rounds=1, peer_rounds=1, peer=peer_file, json=out
+    )
     forward, _ = (race.ways["by_hand"] for race in find_results([out])[0].races if "by_hand" in race.ways)
     assert list(forward) == ["error"] and forward["error"].startswith("AssertionError")
 
@@ -42,7 +46,9 @@ def test_a_wrong_peer_is_reported_with_its_error(peer_file, tmp_path):
 def test_the_gpu_program_takes_it_too(peer_file, tmp_path, monkeypatch):
     out = tmp_path / "numbers.json"
     monkeypatch.setattr(attention_gpu, "PEERS", {})
-    monkeypatch.setattr("sys.argv", ["attention_gpu", "--dry-run", "--peer", str(peer_file), "--json", str(out)])
+    monkeypatch.setattr(
+        "sys.argv", ["attention_gpu", "--dry-run", "--peer", str(peer_file), "--json", str(out)]
+    )
     attention_gpu.main()
     assert all(list(race.ways) == ["ours", "by_hand"] for race in find_results([out])[0].races)
 

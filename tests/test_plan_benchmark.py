@@ -10,10 +10,19 @@ from benchmarks import plan
 from benchmarks.results import write_results
 from benchmarks.train_step_report import Case, Result, races_of
 from lsm2 import presets
-from lsm2.data.simulate import write_cohort
+from lsm2.simulate.cohort import write_cohort
 
 COHORT = plan.Cohort(store_bytes=150e3, device_bytes=100e3, loader_seconds=0.004, slowest_share=1.1)
-PLAN = plan.Plan(8, 64, 25_000_000, plan.Measured("a GPU", 1200.0, 170e6), COHORT, memory_rate=3e12, link_rate=50e9, workers=8)
+PLAN = plan.Plan(
+    8,
+    64,
+    25_000_000,
+    plan.Measured("a GPU", 1200.0, 170e6),
+    COHORT,
+    memory_rate=3e12,
+    link_rate=50e9,
+    workers=8,
+)
 
 
 def test_a_step_is_the_sum_of_its_parts_or_the_loader():

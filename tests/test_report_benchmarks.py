@@ -37,7 +37,9 @@ def test_losses_and_failures_are_shown(tmp_path):
         "loser": {"median_seconds": 0.006, "ratio_to_ours": 3.0},
         "flex": {"error": "RuntimeError: <no kernel>"},
     }
-    write_results(tmp_path / "suite.json", [Race("packing", "pack-128", {}, ways, laps=[0.002])], machine=MACHINE)
+    write_results(
+        tmp_path / "suite.json", [Race("packing", "pack-128", {}, ways, laps=[0.002])], machine=MACHINE
+    )
     page = report.render(find_results([tmp_path]))
     assert "1 of 2 above 1 (ours is faster), 1 below" in page
     assert "flex, pack-128: RuntimeError: &lt;no kernel&gt;" in page
@@ -46,26 +48,53 @@ def test_losses_and_failures_are_shown(tmp_path):
 
 def test_of_several_runs_the_median_counts(tmp_path):
     for number, ratio in enumerate((1.0, 9.0, 2.0)):
-        ways = {"ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0}, "peer": {"median_seconds": ratio, "ratio_to_ours": ratio}}
-        write_results(tmp_path / f"run{number}.json", [Race("packing", "pack-128", {}, ways, laps=[1.0])], machine=MACHINE)
+        ways = {
+            "ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0},
+            "peer": {"median_seconds": ratio, "ratio_to_ours": ratio},
+        }
+        write_results(
+            tmp_path / f"run{number}.json",
+            [Race("packing", "pack-128", {}, ways, laps=[1.0])],
+            machine=MACHINE,
+        )
     assert "<td>2000 ms (2.00x)</td>" in report.render(find_results([tmp_path]))
 
 
 def speed_race(suite: str, params: dict, flops: float, intensity: float) -> Race:
-    ways = {"ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0}, "peer": {"median_seconds": 2.0, "ratio_to_ours": 2.0}}
+    ways = {
+        "ours": {"median_seconds": 1.0, "ratio_to_ours": 1.0},
+        "peer": {"median_seconds": 2.0, "ratio_to_ours": 2.0},
+    }
     ceilings = {"flops_per_second": 4e11, "bytes_per_second": 2e10}
-    extra = {"dtype": "bfloat16", "useful_flops": flops, "useful_bytes": flops / intensity, "ceilings": ceilings}
+    extra = {
+        "dtype": "bfloat16",
+        "useful_flops": flops,
+        "useful_bytes": flops / intensity,
+        "ceilings": ceilings,
+    }
     return Race(suite, "-".join(map(str, params.values())), params, ways, extra, [1.0])
 
 
 def test_speed_is_drawn_against_every_axis_and_under_the_roofline(tmp_path):
     races = [
-        *(speed_race("attention_shapes", {"axis": "length", "value": n, "direction": "forward"}, n * 1e8, n / 2) for n in (64, 1024)),
-        *(speed_race("masked_attention", {"missing": m, "direction": "forward+backward"}, 1e11 / m, 100 / m) for m in (5, 50)),
+        *(
+            speed_race(
+                "attention_shapes", {"axis": "length", "value": n, "direction": "forward"}, n * 1e8, n / 2
+            )
+            for n in (64, 1024)
+        ),
+        *(
+            speed_race("masked_attention", {"missing": m, "direction": "forward+backward"}, 1e11 / m, 100 / m)
+            for m in (5, 50)
+        ),
     ]
     write_results(tmp_path / "shapes.json", races, machine=MACHINE)
     page = report.render(find_results([tmp_path]))
-    for text in ("Roofline", "Speed by tokens in a sequence", "Speed by percent of a day&#x27;s 3744 tokens missing"):
+    for text in (
+        "Roofline",
+        "Speed by tokens in a sequence",
+        "Speed by percent of a day&#x27;s 3744 tokens missing",
+    ):
         assert text in page, text
 
 
@@ -83,4 +112,8 @@ def test_a_roofline_needs_both_ceilings_from_any_race():
     both = speed_race("attention_shapes", {"axis": "length", "value": 64, "direction": "forward"}, 1e10, 32)
     assert list(draw_rooflines([products_alone])) == []
     ((dtype, picture),) = draw_rooflines([products_alone, both])
-    assert dtype == "bfloat16" and picture.startswith(b"\x89PNG") and picture != next(iter(draw_rooflines([both])))[1]
+    assert (
+        dtype == "bfloat16"
+        and picture.startswith(b"\x89PNG")
+        and picture != next(iter(draw_rooflines([both])))[1]
+    )

@@ -42,13 +42,24 @@ def test_what_is_written_is_read(tmp_path):
     assert results.races[0].ways["peer"] == {
         "median_seconds": 5.0, "p20_seconds": 4.4, "p80_seconds": pytest.approx(5.6), "shortest_seconds": 4.0, "ratio_to_ours": 2.5,
     }  # fmt: skip
-    assert results.machine["torch"] == torch.__version__ and {"commit", "triton", "gpu", "cpu_model"} <= set(results.machine)
+    assert results.machine["torch"] == torch.__version__ and {"commit", "triton", "gpu", "cpu_model"} <= set(
+        results.machine
+    )
 
 
 def test_pytest_benchmark_reads_them(tmp_path):
     for number in (1, 2):
-        write_results(tmp_path / f"000{number}_run.json", [Race("attention", "D 64", {}, {"ours": {}}, laps=[1.0, 2.0, 3.0 * number])])
-    command = [sys.executable, "-m", "pytest_benchmark", "compare", *map(str, sorted(tmp_path.glob("*.json")))]
+        write_results(
+            tmp_path / f"000{number}_run.json",
+            [Race("attention", "D 64", {}, {"ours": {}}, laps=[1.0, 2.0, 3.0 * number])],
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_benchmark",
+        "compare",
+        *map(str, sorted(tmp_path.glob("*.json"))),
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("attention[D 64]") == 2
@@ -61,7 +72,14 @@ def test_a_suite_saves_the_same_form(tmp_path):
     out = tmp_path / "suite.json"
 
     def run(*options: str) -> str:
-        command = [sys.executable, "-m", "pytest", str(tmp_path / "packing.py"), f"--benchmark-json={out}", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(tmp_path / "packing.py"),
+            f"--benchmark-json={out}",
+            *options,
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         return done.stdout
@@ -69,7 +87,11 @@ def test_a_suite_saves_the_same_form(tmp_path):
     assert "broken did not run: no kernel" in run()
     (race,) = find_results([out])[0].races
     assert (race.suite, race.ours, race.extra) == ("packing", "ours", {"useful_flops": 1000.0})
-    assert race.ways["broken"] == {"error": "no kernel"} and race.ways["peer"]["ratio_to_ours"] > 1 and len(race.laps) == 3
+    assert (
+        race.ways["broken"] == {"error": "no kernel"}
+        and race.ways["peer"]["ratio_to_ours"] > 1
+        and len(race.laps) == 3
+    )
     assert "1 skipped" in run("--seconds", "0")
 
 

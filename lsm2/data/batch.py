@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lsm2.config import LSM2Config
-from lsm2.data.masking import day_rng, draw_artificial, keep_at_most, token_observed
+from lsm2.data.masking import day_rng, keep_at_most, sample_artificial, token_observed
 from lsm2.data.tokens import patchify
 from lsm2.errors import InputError
 
@@ -98,9 +98,9 @@ def collate(
     days = values.numpy()
     minute_observed = ~np.isnan(days)
     _check_finite(days, day_names)
-    observed = token_observed(minute_observed, config.patch_minutes, config.masking.token_min_observed)
+    observed = token_observed(minute_observed, config.patch_samples, config.masking.token_min_observed)
     if artificial is None:
-        visible, queries = _draw_masks(observed, config, seed, epochs, day_names)
+        visible, queries = _sample_masks(observed, config, seed, epochs, day_names)
         targets = queries
     else:
         hidden = artificial.numpy()
@@ -108,7 +108,7 @@ def collate(
     if config.decoder == "full":
         queries = ~visible
 
-    patches = patchify(days, config.patch_minutes).reshape(-1, config.patch_minutes)
+    patches = patchify(days, config.patch_samples).reshape(-1, config.patch_samples)
     visible_at, query_at = np.flatnonzero(visible), np.flatnonzero(queries)
     visible_patches = patches[visible_at]
     visible_patches[np.isnan(visible_patches)] = 0
@@ -131,19 +131,19 @@ def count_tokens(
     observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_ids: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Visible and query tokens, (B,) each, that `collate` will find with drawn masks in days whose tokens `observed` (B, N) bool are."""
-    visible, queries = _draw_masks(observed, config, seed, epochs, day_ids)
+    visible, queries = _sample_masks(observed, config, seed, epochs, day_ids)
     num_visible = visible.sum(1)
     return num_visible, config.num_tokens - num_visible if config.decoder == "full" else queries.sum(1)
 
 
-def _draw_masks(
+def _sample_masks(
     observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Visible and artificially hidden tokens, (B, N) bool each, after `max_visible` and `max_queries`."""
     visible, hidden = np.zeros_like(observed), np.zeros_like(observed)
     for day, (day_epoch, name) in enumerate(zip(epochs, day_names, strict=True)):
         rng = day_rng(seed, day_epoch, name)
-        artificial = draw_artificial(observed[day], config, rng)
+        artificial = sample_artificial(observed[day], config, rng)
         visible[day] = keep_at_most(observed[day] & ~artificial, config.masking.max_visible, rng)
         wanted = max(1, round(config.masking.query_share * artificial.sum()))
         hidden[day] = keep_at_most(artificial, min(wanted, config.masking.max_queries or wanted), rng)
@@ -166,23 +166,37 @@ def _check_finite(days: np.ndarray, day_names: Sequence[str]) -> None:
 
 
 def _check(
-    values: torch.Tensor, config: LSM2Config, epoch: int | Sequence[int], day_ids: Sequence[str] | None, artificial: torch.Tensor | None
+    values: torch.Tensor,
+    config: LSM2Config,
+    epoch: int | Sequence[int],
+    day_ids: Sequence[str] | None,
+    artificial: torch.Tensor | None,
 ) -> tuple[tuple[str, ...], Sequence[int]]:
     """Day names and epochs, one per day; raises InputError for input that cannot be packed."""
     if not isinstance(values, torch.Tensor) or values.dtype != torch.float32 or values.device.type != "cpu":
-        came = f"a {values.dtype} tensor on {values.device}" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
-        raise InputError(f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a minute is missing")
-    if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_minutes):
+        came = (
+            f"a {values.dtype} tensor on {values.device}"
+            if isinstance(values, torch.Tensor)
+            else f"a {type(values).__name__}"
+        )
+        raise InputError(
+            f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a minute is missing"
+        )
+    if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_samples):
         raise InputError(
             f"values has shape {tuple(values.shape)}; the configuration expects (days, num_signals = {config.num_signals}, "
-            f"window_minutes = {config.window_minutes}): change the data or those two settings"
+            f"window_minutes = {config.window_samples}): change the data or those two settings"
         )
     days = len(values)
     day_names = tuple(day_ids) if day_ids is not None else tuple(str(day) for day in range(days))
     epochs = [epoch] * days if isinstance(epoch, int) else [int(day_epoch) for day_epoch in epoch]
     if len(day_names) != days or len(epochs) != days:
-        raise InputError(f"day_ids names {len(day_names)} days and epoch {len(epochs)}; values has {days}: give one of each per day")
-    if artificial is not None and (artificial.dtype != torch.bool or tuple(artificial.shape) != (days, config.num_tokens)):
+        raise InputError(
+            f"day_ids names {len(day_names)} days and epoch {len(epochs)}; values has {days}: give one of each per day"
+        )
+    if artificial is not None and (
+        artificial.dtype != torch.bool or tuple(artificial.shape) != (days, config.num_tokens)
+    ):
         raise InputError(
             f"artificial is {artificial.dtype} of shape {tuple(artificial.shape)}; give torch.bool of shape (days, num_tokens) = "
             f"({days}, {config.num_tokens}), True where a token is to be hidden"

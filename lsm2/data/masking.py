@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lsm2.config import LSM2Config
-from lsm2.data.keyed_rng import keyed_rng, random_choice
+from lsm2.rng import keyed_rng, random_choice
 
 BoolArray = TypeVar("BoolArray", np.ndarray, torch.Tensor)
 
@@ -40,25 +40,29 @@ def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generat
     return artificial
 
 
-def hide_steps(token_observed: np.ndarray, num_signals: int, ratio: float, contiguous: bool, rng: np.random.Generator) -> np.ndarray:
-    """Hide all observed tokens (N,) at exactly round(ratio * steps) of the time steps that have one -> (N,) bool.
+def hide_slots(
+    token_observed: np.ndarray, num_signals: int, ratio: float, contiguous: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Hide all observed tokens (N,) at exactly round(ratio * slots) of the slots that have one -> (N,) bool.
 
-    `contiguous`: the hidden steps are neighbours among the steps that have an observed token.
+    `contiguous`: the hidden slots are neighbours among the slots that have an observed token.
     """
     grid = token_observed.reshape(num_signals, -1)
-    steps = np.flatnonzero(grid.any(0))
-    count = round(ratio * len(steps))
+    slots = np.flatnonzero(grid.any(0))
+    count = round(ratio * len(slots))
     if contiguous:
-        start = int(rng.random() * (len(steps) - count + 1))
-        chosen = steps[start : start + count]
+        start = int(rng.random() * (len(slots) - count + 1))
+        chosen = slots[start : start + count]
     else:
-        chosen = random_choice(steps, count, rng)
+        chosen = random_choice(slots, count, rng)
     artificial = np.zeros_like(grid)
     artificial[:, chosen] = grid[:, chosen]
     return artificial.reshape(-1)
 
 
-def hide_signals(token_observed: np.ndarray, num_signals: int, ratio: float, rng: np.random.Generator) -> np.ndarray:
+def hide_signals(
+    token_observed: np.ndarray, num_signals: int, ratio: float, rng: np.random.Generator
+) -> np.ndarray:
     """Hide all observed tokens (N,) of exactly round(ratio * signals) of the signals that have one -> (N,) bool."""
     grid = token_observed.reshape(num_signals, -1)
     signals = np.flatnonzero(grid.any(1))
@@ -68,15 +72,17 @@ def hide_signals(token_observed: np.ndarray, num_signals: int, ratio: float, rng
     return artificial.reshape(-1)
 
 
-def draw_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
-    """The artificial mask (N,) of one day with observed tokens (N,): random tokens, steps or signals, by their shares in the config."""
+def sample_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
+    """The artificial mask (N,) of one day with observed tokens (N,): random tokens, slots or signals, by their shares in the config."""
     masking = config.masking
     shares = np.cumsum([masking.random_share, masking.time_share, masking.signal_share])
     kind = int(np.searchsorted(shares / shares[-1], rng.random(), side="right"))
     if kind == 0:
         return hide_random(token_observed, masking.random_ratio, rng)
     if kind == 1:
-        return hide_steps(token_observed, config.num_signals, masking.time_ratio, masking.time_slices == "contiguous", rng)
+        return hide_slots(
+            token_observed, config.num_signals, masking.time_ratio, masking.time_slices == "contiguous", rng
+        )
     return hide_signals(token_observed, config.num_signals, masking.signal_ratio, rng)
 
 

@@ -38,7 +38,9 @@ class Normalization:
         for name in ("mean", "std"):
             array = np.asarray(getattr(self, name), dtype=np.float64)
             if array.shape != (len(self.signals),) or not np.isfinite(array).all():
-                raise InputError(f"normalisation: {name} must hold one finite number for each of {len(self.signals)} signals")
+                raise InputError(
+                    f"normalisation: {name} must hold one finite number for each of {len(self.signals)} signals"
+                )
             object.__setattr__(self, name, array)
         if not (self.std > 0).all():
             raise InputError("normalisation: std must be above 0 for every signal")
@@ -67,7 +69,10 @@ class Normalization:
         """Normalised values (..., C, L) to physical float32; the inverse of `apply` but for clipped values."""
         normalised = np.asarray(normalised)
         self._check_signal_axis(normalised)
-        values = normalised.astype(np.float32) * self.std.astype(np.float32)[:, None] + self.mean.astype(np.float32)[:, None]
+        values = (
+            normalised.astype(np.float32) * self.std.astype(np.float32)[:, None]
+            + self.mean.astype(np.float32)[:, None]
+        )
         for index, signal in enumerate(self.signals):
             if signal.transform == "log1p":
                 values[..., index, :] = np.expm1(values[..., index, :])
@@ -75,16 +80,26 @@ class Normalization:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
-        return {"signals": [signal.to_dict() for signal in self.signals], "mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {
+            "signals": [signal.to_dict() for signal in self.signals],
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Normalization:
         """The inverse of `to_dict`."""
-        return cls(tuple(Signal.from_dict(signal) for signal in values["signals"]), np.array(values["mean"]), np.array(values["std"]))
+        return cls(
+            tuple(Signal.from_dict(signal) for signal in values["signals"]),
+            np.array(values["mean"]),
+            np.array(values["std"]),
+        )
 
     def _check_signal_axis(self, values: np.ndarray) -> None:
         if values.ndim < 2 or values.shape[-2] != len(self.signals):
-            raise InputError(f"values has shape {values.shape}; this normalisation expects (..., {len(self.signals)} signals, samples)")
+            raise InputError(
+                f"values has shape {values.shape}; this normalisation expects (..., {len(self.signals)} signals, samples)"
+            )
 
 
 class RunningMoments:
@@ -131,7 +146,9 @@ def _transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
         index = int(np.argwhere(unusable)[0][-2])
         value = values[..., index, :][unusable[..., index, :]][0]
         remedy = (
-            "use NaN where it is missing" if np.isinf(value) else "log1p needs values above -1: correct it, or use the transform 'identity'"
+            "use NaN where it is missing"
+            if np.isinf(value)
+            else "log1p needs values above -1: correct it, or use the transform 'identity'"
         )
         raise InputError(f"signal {signals[index].name!r} has the value {value}: {remedy}")
     return transformed

@@ -37,19 +37,34 @@ class Signal:
         if not self.name or not isinstance(self.name, str):
             raise InputError(f"a signal is named {self.name!r}; give every signal a name")
         if self.transform not in ("identity", "log1p"):
-            raise InputError(f"signal {self.name!r} has transform {self.transform!r}; choose 'identity' or 'log1p'")
+            raise InputError(
+                f"signal {self.name!r} has transform {self.transform!r}; choose 'identity' or 'log1p'"
+            )
         if not self.low < self.high:
-            raise InputError(f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below high")
+            raise InputError(
+                f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below high"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold: None stands for no bound."""
-        bounds = {side: value if math.isfinite(value) else None for side, value in (("low", self.low), ("high", self.high))}
-        return {"name": self.name, "unit": self.unit, **bounds, "transform": self.transform, "sensor": self.sensor}
+        bounds = {
+            side: value if math.isfinite(value) else None
+            for side, value in (("low", self.low), ("high", self.high))
+        }
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            **bounds,
+            "transform": self.transform,
+            "sensor": self.sensor,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Signal:
         """The inverse of `to_dict`."""
-        bounds = {"low": -math.inf, "high": math.inf} | {side: values[side] for side in ("low", "high") if values.get(side) is not None}
+        bounds = {"low": -math.inf, "high": math.inf} | {
+            side: values[side] for side in ("low", "high") if values.get(side) is not None
+        }
         return cls(
             values["name"],
             values.get("unit", ""),

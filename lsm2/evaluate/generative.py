@@ -14,15 +14,25 @@ from rich.console import Console
 from rich.progress import track
 
 from lsm2.data.batch import PackedBatch, collate
-from lsm2.data.keyed_rng import keyed_rng
+from lsm2.data.fills import (
+    BASELINES,
+    CoMoments,
+    Habit,
+    last,
+    linear,
+    mean,
+    nearest,
+    person_time_of_day,
+    same_minute,
+)
 from lsm2.data.masking import token_observed
 from lsm2.data.normalize import CLIP, Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.baselines import BASELINES, CoMoments, Habit, last, linear, mean, nearest, person_time_of_day, same_minute
 from lsm2.evaluate.scores import ErrorSums, interval
 from lsm2.evaluate.tasks import TASKS, HiddenTokens
 from lsm2.model.mae import LSM2
+from lsm2.rng import keyed_rng
 
 METHODS = ("aim", *BASELINES)
 FORMAT_VERSION = 2
@@ -77,33 +87,51 @@ def evaluate_generative(
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
     days = spread_over_people(indices, day_ids, subjects, max_days)
     people = sorted({subjects[index] for index in days})
-    sums = {task.name: {method: ErrorSums(len(store.signals), len(people)) for method in METHODS} for task in chosen}
+    sums = {
+        task.name: {method: ErrorSums(len(store.signals), len(people)) for method in METHODS}
+        for task in chosen
+    }
     done = {task.name: {"days_scored": 0, "days_skipped": 0} for task in chosen}
-    minutes_per_step = store.epoch_minutes * model.config.patch_minutes
+    minutes_per_slot = store.sample_minutes * model.config.patch_samples
 
-    learned_from = spread_over_people(training_days if len(training_days) else indices, day_ids, subjects, DAYS_OF_REGRESSION)
+    learned_from = spread_over_people(
+        training_days if len(training_days) else indices, day_ids, subjects, DAYS_OF_REGRESSION
+    )
     loaded = _load(model, normalization, store, days, indices, learned_from)
     starts = range(0, len(days), batch_days)
     for _ in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
         batch = list(islice(loaded, batch_days))
         for task in chosen:
             for draw in range(draws):
-                asked = [(day, task.draw(day.token_observed, minutes_per_step, day_id=day.day_id, seed=seed, draw=draw)) for day in batch]
+                asked = [
+                    (
+                        day,
+                        task.draw(
+                            day.token_observed, minutes_per_slot, day_id=day.day_id, seed=seed, draw=draw
+                        ),
+                    )
+                    for day in batch
+                ]
                 possible = [(day, tokens) for day, tokens in asked if tokens is not None]
                 done[task.name]["days_scored"] += len(possible)
                 done[task.name]["days_skipped"] += len(asked) - len(possible)
                 if possible:
-                    _score(model, normalization, store.epoch_minutes, possible, sums[task.name])
+                    _score(model, normalization, store.sample_minutes, possible, sums[task.name])
 
     possible_tasks = [task for task in chosen if done[task.name]["days_scored"]]
     return {
         "format_version": FORMAT_VERSION,
         "generative": {
-            task.name: {method: sums[task.name][method].summary(store.signals) for method in METHODS} for task in possible_tasks
+            task.name: {method: sums[task.name][method].summary(store.signals) for method in METHODS}
+            for task in possible_tasks
         },
         "tasks": {
             task.name: done[task.name]
-            | ({"minutes": task.steps(minutes_per_step) * minutes_per_step} if "temporal" in task.name else {})
+            | (
+                {"minutes": task.slots(minutes_per_slot) * minutes_per_slot}
+                if "temporal" in task.name
+                else {}
+            )
             | ({"aim_over": _ratios(sums[task.name])} if task in possible_tasks else {})
             for task in chosen
         },
@@ -119,13 +147,19 @@ def fitting_normalization(model: LSM2, store: DayStore) -> Normalization:
         )
     ours, theirs = [s.name for s in model.normalization.signals], [s.name for s in store.signals]
     if ours != theirs:
-        raise InputError(f"the model was trained on the signals {', '.join(ours)}; store {store.path} has {', '.join(theirs)}")
-    if model.config.window_minutes != store.num_samples:
-        raise InputError(f"the model reads {model.config.window_minutes} samples a day; store {store.path} has {store.num_samples}")
+        raise InputError(
+            f"the model was trained on the signals {', '.join(ours)}; store {store.path} has {', '.join(theirs)}"
+        )
+    if model.config.window_samples != store.num_samples:
+        raise InputError(
+            f"the model reads {model.config.window_samples} samples a day; store {store.path} has {store.num_samples}"
+        )
     return model.normalization
 
 
-def spread_over_people(indices: Sequence[int], day_ids: Sequence[str], subjects: Sequence[str], max_days: int | None) -> list[int]:
+def spread_over_people(
+    indices: Sequence[int], day_ids: Sequence[str], subjects: Sequence[str], max_days: int | None
+) -> list[int]:
     """At most max_days of the days, one of each person in turn in an order fixed by the names, sorted by person."""
     order = sorted(indices, key=lambda index: keyed_rng("evaluated day", day_ids[index]).random())
     turn: dict[str, int] = {}
@@ -137,7 +171,12 @@ def spread_over_people(indices: Sequence[int], day_ids: Sequence[str], subjects:
 
 
 def reconstruct(
-    model: LSM2, values: np.ndarray, hidden: np.ndarray, *, wanted: np.ndarray | None = None, day_ids: Sequence[str] | None = None
+    model: LSM2,
+    values: np.ndarray,
+    hidden: np.ndarray,
+    *,
+    wanted: np.ndarray | None = None,
+    day_ids: Sequence[str] | None = None,
 ) -> np.ndarray:
     """What the model says about hidden tokens (B, N) bool of days `values` (B, C, L) normalised, NaN = missing -> (B, C, L), NaN elsewhere.
 
@@ -151,7 +190,7 @@ def reconstruct(
     device = next(model.parameters()).device
     with torch.inference_mode():
         predictions = model(batch.to(device)).predictions.float().clamp(-CLIP, CLIP).cpu().numpy()
-    patches = np.full((len(values), config.num_tokens, config.patch_minutes), np.nan, dtype=np.float32)
+    patches = np.full((len(values), config.num_tokens, config.patch_samples), np.nan, dtype=np.float32)
     patches[_day_of_query(batch), batch.query_ids.numpy()] = predictions
     patches[~hidden] = np.nan
     return patches.reshape(values.shape)
@@ -170,14 +209,21 @@ def _day_of_query(batch: PackedBatch) -> np.ndarray:
 
 
 def _load(
-    model: LSM2, normalization: Normalization, store: DayStore, days: Sequence[int], usable: Sequence[int], learned_from: Sequence[int]
+    model: LSM2,
+    normalization: Normalization,
+    store: DayStore,
+    days: Sequence[int],
+    usable: Sequence[int],
+    learned_from: Sequence[int],
 ) -> Iterator[EvaluatedDay]:
     """The days in the order given, which keeps people together: one person's habits are in memory at a time."""
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
-    nothing = CoMoments.of(np.full((len(store.signals), 1), np.nan))
+    nothing = CoMoments.from_day(np.full((len(store.signals), 1), np.nan))
     of_person: dict[str, CoMoments] = {}
     for index in learned_from:
-        of_person[subjects[index]] = of_person.get(subjects[index], nothing) + CoMoments.of(normalization.apply(store.values(index)))
+        of_person[subjects[index]] = of_person.get(subjects[index], nothing) + CoMoments.from_day(
+            normalization.apply(store.values(index))
+        )
     days_of_person: dict[str, list[int]] = {}
     for index in usable:
         days_of_person.setdefault(subjects[index], []).append(index)
@@ -185,30 +231,44 @@ def _load(
     for index in days:
         if subjects[index] != subject:
             person, subject = person + 1, subjects[index]
-            habits = {i: Habit.of(normalization.apply(store.values(i)), store.epoch_minutes) for i in days_of_person[subject]}
-            covariance = sum((moments for name, moments in of_person.items() if name != subject), nothing).covariance()
+            habits = {
+                i: Habit.from_day(normalization.apply(store.values(i)), store.sample_minutes)
+                for i in days_of_person[subject]
+            }
+            covariance = sum(
+                (moments for name, moments in of_person.items() if name != subject), nothing
+            ).covariance()
         in_unit = store.values(index)
         values = normalization.apply(in_unit)
-        observed = token_observed(~np.isnan(values), model.config.patch_minutes, model.config.masking.token_min_observed)
+        observed = token_observed(
+            ~np.isnan(values), model.config.patch_samples, model.config.masking.token_min_observed
+        )
         others = [habit for i, habit in habits.items() if i != index]
         other_days = sum(others[1:], others[0]) if others else None
-        yield EvaluatedDay(day_ids[index], person, values, in_unit, observed.reshape(len(values), -1), other_days, covariance)
+        yield EvaluatedDay(
+            day_ids[index], person, values, in_unit, observed.reshape(len(values), -1), other_days, covariance
+        )
 
 
 def _score(
     model: LSM2,
     normalization: Normalization,
-    epoch_minutes: int,
+    sample_minutes: int,
     days: Sequence[tuple[EvaluatedDay, HiddenTokens]],
     sums: dict[str, ErrorSums],
 ) -> None:
     """Let every method fill the hidden tokens of these days and add its errors at the scored minutes."""
     values = np.stack([day.values for day, _ in days])
-    hidden, scored = np.stack([tokens.hidden for _, tokens in days]), np.stack([tokens.scored for _, tokens in days])
+    hidden, scored = (
+        np.stack([tokens.hidden for _, tokens in days]),
+        np.stack([tokens.scored for _, tokens in days]),
+    )
     predicted = reconstruct(model, values, hidden, wanted=scored, day_ids=[day.day_id for day, _ in days])
-    patch = model.config.patch_minutes
+    patch = model.config.patch_samples
     for row, (day, tokens) in enumerate(days):
-        visible = np.where(np.repeat(tokens.hidden, patch).reshape(day.values.shape), np.float32(np.nan), day.values)
+        visible = np.where(
+            np.repeat(tokens.hidden, patch).reshape(day.values.shape), np.float32(np.nan), day.values
+        )
         cells = np.repeat(tokens.scored, patch).reshape(day.values.shape) & ~np.isnan(day.values)
         signal = np.nonzero(cells)[0]
         fills = {
@@ -217,7 +277,7 @@ def _score(
             "nearest": nearest(visible),
             "linear": linear(visible),
             "last": last(visible),
-            "person_time_of_day": person_time_of_day(visible, day.other_days, epoch_minutes),
+            "person_time_of_day": person_time_of_day(visible, day.other_days, sample_minutes),
             "same_minute": same_minute(visible, day.covariance),
         }
         for method, fill in fills.items():

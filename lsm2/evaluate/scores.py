@@ -63,6 +63,8 @@ def interval(numerator: np.ndarray, denominator: np.ndarray) -> list[float] | No
     people = len(numerator)
     if people < FEWEST_PEOPLE_FOR_INTERVAL:
         return None
-    times_drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=BOOTSTRAP_DRAWS)
+    times_drawn = np.random.default_rng(0).multinomial(
+        people, np.full(people, 1 / people), size=BOOTSTRAP_DRAWS
+    )
     ratios = (times_drawn @ numerator) / (times_drawn @ denominator)
     return [float(edge) for edge in np.quantile(ratios, (0.025, 0.975))]

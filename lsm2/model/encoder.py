@@ -15,10 +15,11 @@ class Encoder(nn.Module):
     def __init__(self, config: LSM2Config) -> None:
         super().__init__()
         width = config.encoder_width
-        self.embed = nn.Linear(config.patch_minutes, width)
-        self.positions = Positions(config.num_signals, config.num_steps, width, config.position_base)
+        self.embed = nn.Linear(config.patch_samples, width)
+        self.positions = Positions(config.num_signals, config.num_slots, width, config.position_base)
         self.blocks = nn.ModuleList(
-            SelfBlock(width, config.encoder_heads, config.mlp_ratio, config.tied_qk_init) for _ in range(config.encoder_depth)
+            SelfBlock(width, config.encoder_heads, config.mlp_ratio, config.tied_qk_init)
+            for _ in range(config.encoder_depth)
         )
         self.norm = nn.LayerNorm(width)
         nn.init.xavier_uniform_(self.embed.weight)

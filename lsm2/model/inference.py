@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from lsm2.data.batch import PackedBatch, collate
+from lsm2.data.dataframes import FrameDays, is_frame
 from lsm2.data.masking import token_observed
 from lsm2.data.normalize import CLIP
 from lsm2.data.tokens import patchify, unpatchify
 from lsm2.errors import InputError
-from lsm2.model.frames import FrameDays, is_frame
 
 if TYPE_CHECKING:
     from lsm2.model.mae import LSM2
@@ -51,8 +51,8 @@ def impute(model: LSM2, values: Days) -> Any:
         return days.samples(impute(model, days.values))
     normalised = _normalised(model, values)
     missing = normalised.isnan()
-    enough = token_observed(~missing, model.config.patch_minutes, model.config.masking.token_min_observed)
-    gap = patchify(missing, model.config.patch_minutes).any(2)
+    enough = token_observed(~missing, model.config.patch_samples, model.config.masking.token_min_observed)
+    gap = patchify(missing, model.config.patch_samples).any(2)
     predicted = _predict(model, normalised, ~enough)
     predicted = torch.where(predicted.isnan(), _predict(model, normalised, enough & gap), predicted)
     given = torch.as_tensor(values, dtype=torch.float32).cpu().reshape(normalised.shape)
@@ -67,25 +67,30 @@ def forecast(model: LSM2, values: Days, minutes: int) -> Any:
     config = model.config
     if minutes % config.patch_minutes or not 0 < minutes < config.window_minutes:
         raise InputError(
-            f"minutes is {minutes}; it must be a multiple of {config.patch_minutes} (the samples of a token), "
-            f"above 0 and below {config.window_minutes} (the samples of a window)"
+            f"minutes is {minutes}; it must be a multiple of {config.patch_minutes} (the minutes of a token), "
+            f"above 0 and below {config.window_minutes} (the minutes of a window)"
         )
-    normalised = _normalised(model, values, ignored=minutes)
-    asked = torch.zeros(len(normalised), config.num_signals, config.num_steps, dtype=torch.bool)
+    num_samples = minutes // config.sample_minutes
+    normalised = _normalised(model, values, ignored=num_samples)
+    asked = torch.zeros(len(normalised), config.num_signals, config.num_slots, dtype=torch.bool)
     asked[..., -(minutes // config.patch_minutes) :] = True
-    return _like(values, _physical(model, _predict(model, normalised, asked.flatten(1)))[..., -minutes:])
+    return _like(values, _physical(model, _predict(model, normalised, asked.flatten(1)))[..., -num_samples:])
 
 
 def _frame_days(model: LSM2, frame: Any) -> FrameDays:
     if model.normalization is None:
-        raise InputError("this model has no signals.json, so the columns of a DataFrame cannot be told apart; give arrays")
-    return FrameDays.of(frame, [signal.name for signal in model.normalization.signals], model.config.window_minutes)
+        raise InputError(
+            "this model has no signals.json, so the columns of a DataFrame cannot be told apart; give arrays"
+        )
+    return FrameDays.from_frame(
+        frame, [signal.name for signal in model.normalization.signals], model.config.window_samples
+    )
 
 
 def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> Tensor:
     """Days as a float32 tensor (B, C, L) on the CPU, normalised; the last `ignored` samples missing."""
     days = np.array(values.detach().cpu().numpy() if isinstance(values, Tensor) else values, dtype=np.float32)
-    expected = (model.config.num_signals, model.config.window_minutes)
+    expected = (model.config.num_signals, model.config.window_samples)
     if days.ndim not in (2, 3) or days.shape[-2:] != expected:
         raise InputError(
             f"values has shape {days.shape}; this model reads (days, {expected[0]} signals, {expected[1]} samples), or one such day"
@@ -98,7 +103,11 @@ def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> T
 
 
 def _physical(model: LSM2, normalised: Tensor) -> Tensor:
-    return normalised if model.normalization is None else torch.from_numpy(model.normalization.invert(normalised.numpy()))
+    return (
+        normalised
+        if model.normalization is None
+        else torch.from_numpy(model.normalization.invert(normalised.numpy()))
+    )
 
 
 def _like(values: Days, result: Tensor) -> Any:
@@ -130,7 +139,7 @@ def _encoded_days(model: LSM2, normalised: Tensor) -> Iterator[tuple[Tensor, Ten
 def _predict(model: LSM2, normalised: Tensor, hidden: Tensor) -> Tensor:
     """What the model says about the tokens `hidden` (B, N) bool from the others: (B, C, L), NaN at all other tokens."""
     device = next(model.parameters()).device
-    patches = torch.full((*hidden.shape, model.config.patch_minutes), torch.nan)
+    patches = torch.full((*hidden.shape, model.config.patch_samples), torch.nan)
     for number, batch in enumerate(_batches(model, normalised, hidden)):
         if not len(batch.query_ids):
             continue

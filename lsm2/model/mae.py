@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lsm2.config import LSM2Config
 from lsm2.data.batch import PackedBatch
 from lsm2.data.normalize import Normalization
-from lsm2.model import files, inference
+from lsm2.model import inference, pretrained
 from lsm2.model.decoder import CrossDecoder, JointDecoder
 from lsm2.model.encoder import Encoder
 from lsm2.model.inference import Days
@@ -73,16 +73,16 @@ class LSM2(nn.Module):
         return inference.impute(self, values)
 
     def forecast(self, values: Days, minutes: int) -> Any:
-        """The last `minutes` samples of each day, (B, C, minutes) or (C, minutes), predicted from those before.
+        """The last `minutes` of each day, (B, C, minutes / sample_minutes), predicted from what lies before; no B where none was given.
 
-        What `values` holds there is not read. `minutes` counts samples of the window and must be a multiple of the patch. Units, types and
-        other errors as in `encode`; a DataFrame gives a wide one with these samples.
+        What `values` holds there is not read. `minutes` must be a multiple of the minutes of a token. Units, types and other
+        errors as in `encode`; a DataFrame gives a wide one with these samples.
         """
         return inference.forecast(self, values, minutes)
 
     def save_pretrained(self, path: Path | str) -> Path:
         """Write model.safetensors, config.json and, with a normalisation, signals.json into the folder `path`, each whole or not at all."""
-        return files.save_model(Path(path), self.config, self.state_dict(), self.normalization)
+        return pretrained.save_model(Path(path), self.config, self.state_dict(), self.normalization)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: Path | str) -> LSM2:
@@ -90,8 +90,8 @@ class LSM2(nn.Module):
 
         In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what does not fit.
         """
-        folder = files.find_model(path_or_hub_id)
-        config, normalization = files.load_settings(folder)
+        folder = pretrained.find_model(path_or_hub_id)
+        config, normalization = pretrained.load_settings(folder)
         model = cls(config, normalization)
-        files.load_weights(folder, model)
+        pretrained.load_weights(folder, model)
         return model.eval()

@@ -29,7 +29,9 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     rows, weight = torch.ones(_ROWS, _WIDTH), torch.ones(_OUTPUTS, _WIDTH)
     operands = {dtype: (rows.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     with torch.inference_mode():
-        seconds = [{dtype: _seconds(*pair) for dtype, pair in operands.items()} for _ in range(1 + _ROUNDS)][1:]
+        seconds = [{dtype: _seconds(*pair) for dtype, pair in operands.items()} for _ in range(1 + _ROUNDS)][
+            1:
+        ]
     fastest = {dtype: min(round_[dtype] for round_ in seconds) for dtype in operands}
     return fastest[torch.bfloat16] < fastest[torch.float32]
 

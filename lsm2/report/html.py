@@ -41,7 +41,9 @@ def section(title: str, content: str) -> str:
     return f"<h2>{escape(title)}</h2>\n{content}"
 
 
-def table(header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], caption: str = "") -> str:
+def table(
+    header: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[str]]], caption: str = ""
+) -> str:
     """A table of rows (cells, css class of each cell)."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "".join(f"<tr>{''.join(map(_cell, cells, marks))}</tr>" for cells, marks in rows)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from lsm2.data.quality import MISSING_KINDS
 from lsm2.evaluate.tasks import TASKS
-from lsm2.report.cohort import MISSING_KINDS
+from lsm2.report.figures import METHOD_LABELS
 from lsm2.report.html import document, figure, section, table
-from lsm2.report.plots import METHOD_LABELS
 from lsm2.report.summary import best_methods, gains_over_linear
 
 
@@ -32,7 +32,9 @@ def render_page(
             section("Reconstruction of hidden data", _evaluation(evaluation)),
         ]
     else:
-        parts.append('<div class="headline"><p>Not evaluated yet: <code>lsm2 evaluate RUN --data STORE</code> adds the numbers.</p></div>')
+        parts.append(
+            '<div class="headline"><p>Not evaluated yet: <code>lsm2 evaluate RUN --data STORE</code> adds the numbers.</p></div>'
+        )
     parts += [f"<p>{escape(note)}</p>" for note in notes]
     parts += [figure(caption, png) for caption, png in figures.items()]
     if evaluation:
@@ -65,7 +67,10 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
             cells.append(f"{results[method]['mse']:.3f}")
             marks.append("best" if method in best else "")
         interval = results["aim"]["mse_interval"]
-        cells += [f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "too few people", f"{results['aim']['num_minutes']:,}"]
+        cells += [
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "too few people",
+            f"{results['aim']['num_minutes']:,}",
+        ]
         rows.append((cells, [*marks, "", ""]))
     header = ["task", *METHOD_LABELS.values(), "AIM, 95 % over people", "minutes scored"]
     whom = "some of them seen in training" if settings.get("all_people") else "none of them seen in training"
@@ -73,14 +78,20 @@ def _evaluation(evaluation: dict[str, Any]) -> str:
         "Mean squared error on normalised values: 1 is a signal's variance in training. "
         f"{settings['num_days']} days of {settings['num_people']} people, {whom}; best in blue"
     )
-    skipped = [f"{name} ({info['days_skipped']} days)" for name, info in evaluation["tasks"].items() if info["days_skipped"]]
+    skipped = [
+        f"{name} ({info['days_skipped']} days)"
+        for name, info in evaluation["tasks"].items()
+        if info["days_skipped"]
+    ]
     notes = [
         "Every method is scored on the same hidden, really measured minutes. The simple fills see every measured minute outside the hidden "
         "tokens, also in tokens with too little data for the model. The person's time of day also sees all other days of that person; the "
         "model sees one day. Same minute: linear regression on the signals visible in that minute, as they go together in other people.",
         f"Days with too little data for a task are left out of it: {', '.join(skipped)}." if skipped else "",
     ]
-    return table(header, rows, caption) + "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)
+    return table(header, rows, caption) + "".join(
+        f'<p class="soft">{escape(note)}</p>' for note in notes if note
+    )
 
 
 def _per_signal(evaluation: dict[str, Any]) -> str:
@@ -93,28 +104,43 @@ def _per_signal(evaluation: dict[str, Any]) -> str:
             cells = [signal.replace("_", " "), *(f"{result['mse']:.3f}" for result in per_method.values())]
             in_unit = [_number(per_method[method]["mae_in_unit"]) for method in ("aim", "linear")]
             rows.append(
-                ([*cells, *in_unit, aim["unit"] or "-"], ["", *("best" if method in best else "" for method in per_method), "", "", ""])
+                (
+                    [*cells, *in_unit, aim["unit"] or "-"],
+                    ["", *("best" if method in best else "" for method in per_method), "", "", ""],
+                )
             )
         header = ["signal", *METHOD_LABELS.values(), "AIM, mean absolute", "linear, mean absolute", "unit"]
-        errors = table(header, rows, "Mean squared error on normalised values; mean absolute error in the signal's unit")
-        blocks.append(f"<details><summary>{escape(TASKS[name].label if name in TASKS else name)}</summary>{errors}</details>")
+        errors = table(
+            header, rows, "Mean squared error on normalised values; mean absolute error in the signal's unit"
+        )
+        blocks.append(
+            f"<details><summary>{escape(TASKS[name].label if name in TASKS else name)}</summary>{errors}</details>"
+        )
     return "\n".join(blocks)
 
 
 def _cohort(cohort: dict[str, Any]) -> str:
     low, high = cohort["missing_of_days"]
     facts = (
-        f"{cohort['num_days']} days of {cohort['num_people']} people, {cohort['num_signals']} signals every {cohort['epoch_minutes']} min. "
+        f"{cohort['num_days']} days of {cohort['num_people']} people, {cohort['num_signals']} signals every {cohort['sample_minutes']} min. "
         f"{cohort['missing']:.0%} of it is missing ({low:.0%} to {high:.0%} a day)."
     )
-    kinds = [([label, f"{cohort['missing_kinds'][kind]:.1%}"], ["", ""]) for kind, label in MISSING_KINDS.items()]
+    kinds = [
+        ([label, f"{cohort['missing_kinds'][kind]:.1%}"], ["", ""]) for kind, label in MISSING_KINDS.items()
+    ]
     rows = []
     for signal in cohort["per_signal"]:
         gap, quantiles = signal["median_gap_minutes"], signal["quantiles"]
         numbers = [_number(q) for q in quantiles] if quantiles else ["-"] * 3
         rows.append(
             (
-                [signal["name"].replace("_", " "), signal["unit"] or "-", f"{signal['missing']:.0%}", f"{gap:g}" if gap else "-", *numbers],
+                [
+                    signal["name"].replace("_", " "),
+                    signal["unit"] or "-",
+                    f"{signal['missing']:.0%}",
+                    f"{gap:g}" if gap else "-",
+                    *numbers,
+                ],
                 [""] * 7,
             )
         )
@@ -129,9 +155,14 @@ def _cohort(cohort: dict[str, Any]) -> str:
 
 def _settings(config: dict[str, Any]) -> str:
     model = {key: value for key, value in config["model"].items() if key != "masking"}
-    tables = [("model", model), ("masking", config["model"].get("masking", {})), ("training", config["train"])]
+    tables = [
+        ("model", model),
+        ("masking", config["model"].get("masking", {})),
+        ("training", config["train"]),
+    ]
     shown = [
-        table([title, ""], [([key.replace("_", " "), str(value)], ["", ""]) for key, value in values.items()]) for title, values in tables
+        table([title, ""], [([key.replace("_", " "), str(value)], ["", ""]) for key, value in values.items()])
+        for title, values in tables
     ]
     return f'<div class="columns">{"".join(shown)}</div>'
 

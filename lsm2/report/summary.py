@@ -25,7 +25,9 @@ def gains_over_linear(evaluation: dict[str, Any]) -> list[str]:
         aim, linear = results["aim"]["mse"], results["linear"]["mse"]
         better = "lower" if aim <= linear else "HIGHER"
         interval = evaluation["tasks"][name]["aim_over"]["linear"]["interval"]
-        certainty = f"; ratio {interval[0]:.2f} to {interval[1]:.2f} with 95 % over people" if interval else ""
+        certainty = (
+            f"; ratio {interval[0]:.2f} to {interval[1]:.2f} with 95 % over people" if interval else ""
+        )
         winner = "" if "aim" in best_methods(results) else f"; best: {_winners(results)}"
         lines.append(
             f"{TASKS[name].label}: AIM's squared error is {abs(1 - aim / linear):.0%} {better} than linear interpolation's "

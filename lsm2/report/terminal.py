@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lsm2.data.quality import MISSING_KINDS
 from lsm2.evaluate.tasks import TASKS
-from lsm2.report.cohort import MISSING_KINDS
-from lsm2.report.plots import METHOD_LABELS
+from lsm2.report.figures import METHOD_LABELS
 from lsm2.report.summary import best_methods
 
 WIDTH_OF_FILES = 120
@@ -28,7 +28,10 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
     table.add_column("minutes", justify="right")
     for name, results in evaluation["generative"].items():
         best = best_methods(results)
-        cells = [f"[bold]{results[m]['mse']:.3f}*[/bold]" if m in best else f"{results[m]['mse']:.3f} " for m in METHOD_LABELS]
+        cells = [
+            f"[bold]{results[m]['mse']:.3f}*[/bold]" if m in best else f"{results[m]['mse']:.3f} "
+            for m in METHOD_LABELS
+        ]
         table.add_row(TASKS[name].label, *cells, f"{results['aim']['num_minutes']:,}")
     console = _console()
     console.print(table)
@@ -38,12 +41,12 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
 
 
 def show_cohort(cohort: dict[str, Any]) -> None:
-    """Print what `lsm2.report.cohort.describe` found."""
+    """Print what `lsm2.data.quality.describe` found."""
     console = _console()
     low, high = cohort["missing_of_days"]
     console.print(
         f"{cohort['num_people']} people, {cohort['num_days']} days, {cohort['num_signals']} signals, "
-        f"{cohort['samples_per_day']} samples a day (every {cohort['epoch_minutes']} min)"
+        f"{cohort['samples_per_day']} samples a day (every {cohort['sample_minutes']} min)"
     )
     console.print(
         f"{cohort['missing']:.1%} missing, {low:.1%} to {high:.1%} a day (over {cohort['num_days_looked_at']} days); of all minutes:"
@@ -56,7 +59,9 @@ def show_cohort(cohort: dict[str, Any]) -> None:
     for title in ("missing", "median gap (min)", "5 %", "median", "95 %"):
         table.add_column(title, justify="right")
     for signal in cohort["per_signal"]:
-        quantiles = [f"{q:.4g}" for q in signal["quantiles"]] if signal["quantiles"] else ["never measured", "", ""]
+        quantiles = (
+            [f"{q:.4g}" for q in signal["quantiles"]] if signal["quantiles"] else ["never measured", "", ""]
+        )
         gap = f"{signal['median_gap_minutes']:g}" if signal["median_gap_minutes"] else "-"
         table.add_row(signal["name"], signal["unit"], f"{signal['missing']:.1%}", gap, *quantiles)
     console.print(table)

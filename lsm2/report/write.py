@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lsm2.data.quality import describe
 from lsm2.data.store import DayStore
 from lsm2.evaluate.generative import fitting_normalization, spread_over_people
 from lsm2.evaluate.tasks import TASKS
-from lsm2.report.cohort import describe
-from lsm2.report.day_plot import plot_day
+from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days
+from lsm2.report.day_figure import plot_day
+from lsm2.report.figures import plot_gap_error, plot_loss, plot_task_errors, require_matplotlib
 from lsm2.report.page import render_page
-from lsm2.report.plots import draw_gap_error, draw_loss, draw_task_errors, require_matplotlib
-from lsm2.report.run_folder import RunFolder
+from lsm2.run_folder import RunFolder
 
 CANDIDATE_DAYS = 24
 DAY_TASKS = ("random_80", "temporal_interpolation_180", "signal_imputation_2")
@@ -27,19 +28,24 @@ def write_report(run: RunFolder, store: DayStore | None) -> Path:
     require_matplotlib()
     figures: dict[str, Path] = {}
     notes: list[str] = []
-    evaluation = run.evaluation
+    evaluation = read_evaluation(run)
     if evaluation and evaluation["generative"]:
-        draw_task_errors(run.path / "task_errors.png", evaluation)
+        plot_task_errors(run.path / "task_errors.png", evaluation)
         figures["Error of every method on every task"] = run.path / "task_errors.png"
-        if any(info.get("minutes") and name in evaluation["generative"] for name, info in evaluation["tasks"].items()):
-            draw_gap_error(run.path / "gap_error.png", evaluation)
+        if any(
+            info.get("minutes") and name in evaluation["generative"]
+            for name, info in evaluation["tasks"].items()
+        ):
+            plot_gap_error(run.path / "gap_error.png", evaluation)
             figures["Error by length of the gap, and of the forecast"] = run.path / "gap_error.png"
     if any(line.get("loss") is not None for line in run.metrics):
-        draw_loss(run.path / "loss.png", run.metrics)
+        plot_loss(run.path / "loss.png", run.metrics)
         figures["Training loss"] = run.path / "loss.png"
     if store is None:
-        notes.append("The data store is not where it was in training, so no day is shown; `lsm2 report RUN --data STORE` names it.")
-    elif not (run.path / "model").is_dir():
+        notes.append(
+            "The data store is not where it was in training, so no day is shown; `lsm2 report RUN --data STORE` names it."
+        )
+    elif not run.model_folder.is_dir():
         notes.append("Training has not reached a checkpoint, so no reconstruction is shown.")
     else:
         figures |= _day_pictures(run, store)
@@ -55,7 +61,7 @@ def write_report(run: RunFolder, store: DayStore | None) -> Path:
         figures={caption: file.read_bytes() for caption, file in figures.items()},
         notes=notes,
     )
-    return run.write("report.html", page)
+    return run.write_text(run.report_file, page)
 
 
 def day_picture(run: RunFolder, day_id: str, task: str) -> Path:
@@ -65,10 +71,10 @@ def day_picture(run: RunFolder, day_id: str, task: str) -> Path:
 
 def _day_pictures(run: RunFolder, store: DayStore) -> dict[str, Path]:
     """The fullest of some days of people whom training never saw (of anyone, where it saw all), under each kind of hiding."""
-    model = run.model()
+    model = trained_model(run)
     fitting_normalization(model, store)
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
-    days = run.unseen_days(store) or range(len(store))
+    days = unseen_days(run, store) or range(len(store))
     candidates = spread_over_people(days, day_ids, subjects, CANDIDATE_DAYS)
     fullest = max(candidates, key=lambda index: np.isfinite(store.values(index)).sum())
     pictures = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.batch import PackedBatch, collate
 from lsm2.data.normalize import Normalization
-from lsm2.data.sampler import TokenBudget, balance, step_days
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.training.ranks import Ranks
-from lsm2.training.workload import Workload
+from lsm2.training.order import TokenBudget, Workload, balance, step_days
+from lsm2.training.parallel import Ranks
 
 LOADER_TIMEOUT = 600
 """Seconds after which a step's batches are given up: a worker that lost them would be waited for without end."""
@@ -30,16 +29,28 @@ class StepBatches(Dataset):
     """Item `step` is this rank's micro-batches of that step."""
 
     def __init__(
-        self, store: DayStore, indices: Sequence[int], normalization: Normalization, model: LSM2Config, train: TrainConfig, ranks: Ranks
+        self,
+        store: DayStore,
+        indices: Sequence[int],
+        normalization: Normalization,
+        model_config: LSM2Config,
+        train_config: TrainConfig,
+        ranks: Ranks,
     ) -> None:
-        self.store, self.indices, self.normalization, self.model, self.train = store, list(indices), normalization, model, train
+        self.store = store
+        self.indices = list(indices)
+        self.normalization = normalization
+        self.model_config = model_config
+        self.train_config = train_config
         self.rank, self.world_size = ranks.rank, ranks.world_size
         self.day_ids = store.days["day_id"].to_pylist()
         self._workload = self._budget = None
-        if train.tokens_per_batch or ranks.world_size * train.micro_batches > 1:
-            self._workload = Workload(store, self.indices, model)
-        if train.tokens_per_batch and self._workload:
-            self._budget = TokenBudget(self._workload.most_tokens(), train.tokens_per_batch, train.seed)
+        if train_config.tokens_per_batch or ranks.world_size * train_config.micro_batches > 1:
+            self._workload = Workload(store, self.indices, model_config)
+        if train_config.tokens_per_batch and self._workload:
+            self._budget = TokenBudget(
+                self._workload.most_tokens(), train_config.tokens_per_batch, train_config.seed
+            )
 
     def days(self, step: int) -> list[str]:
         """Day ids of a step over all ranks."""
@@ -55,8 +66,8 @@ class StepBatches(Dataset):
     def _places(self, step: int) -> list[Place]:
         if self._budget is not None:
             return self._budget.days(step)
-        assert self.train.batch_days is not None
-        return step_days(len(self.indices), self.train.batch_days, step, self.train.seed)
+        assert self.train_config.batch_days is not None
+        return step_days(len(self.indices), self.train_config.batch_days, step, self.train_config.seed)
 
     def _micro_batches(self, step: int) -> list[list[Place]]:
         """This rank's days of a step, part by part, with about equal work for all; every rank works out all shares for itself."""
@@ -64,22 +75,32 @@ class StepBatches(Dataset):
         if self._workload is None:
             return [places]
         epochs, days = [epoch for epoch, _ in places], [day for _, day in places]
-        work = self._workload.of(days, self.train.seed, epochs, [self.day_ids[self.indices[day]] for day in days])
+        work = self._workload.multiply_adds(
+            days, self.train_config.seed, epochs, [self.day_ids[self.indices[day]] for day in days]
+        )
         share = balance(list(zip(work, places, strict=True)), self.world_size)[self.rank]
-        parts = balance(share, self.train.micro_batches)
+        parts = balance(share, self.train_config.micro_batches)
         return [[place for _, place in part] for part in parts if part]
 
     def _batch(self, places: Sequence[Place]) -> PackedBatch:
         days = [self.indices[place] for _, place in places]
         values = np.stack([self.normalization.apply(self.store.values(day)) for day in days])
         epochs = [epoch for epoch, _ in places]
-        batch = collate(torch.from_numpy(values), self.model, self.train.seed, epochs, [self.day_ids[day] for day in days])
+        batch = collate(
+            torch.from_numpy(values),
+            self.model_config,
+            self.train_config.seed,
+            epochs,
+            [self.day_ids[day] for day in days],
+        )
         return batch.longest_first()
 
 
-def load_steps(batches: StepBatches, first: int, last: int, device: torch.device) -> Iterator[list[PackedBatch]]:
+def load_steps(
+    batches: StepBatches, first: int, last: int, device: torch.device
+) -> Generator[list[PackedBatch], None, None]:
     """The micro-batches of the steps `first` to `last` - 1, prepared ahead by the loader's workers."""
-    workers = batches.train.num_workers
+    workers = batches.train_config.num_workers
     loader = DataLoader(
         batches,
         batch_size=None,

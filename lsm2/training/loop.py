@@ -16,15 +16,16 @@ from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.model.files import save_model
 from lsm2.model.mae import LSM2
+from lsm2.model.pretrained import save_model
+from lsm2.run_folder import RunFolder
 from lsm2.training.batches import StepBatches, Waited, load_steps
 from lsm2.training.checkpoint import load_newest, save_checkpoint
 from lsm2.training.metrics import Metrics
 from lsm2.training.optim import learning_rate
-from lsm2.training.ranks import Ranks, join_ranks
-from lsm2.training.run import begin_run, run_settings, settle_precision
-from lsm2.training.step import Trainer, read
+from lsm2.training.parallel import Ranks, join_ranks
+from lsm2.training.settings import run_settings, settle_precision
+from lsm2.training.step import Trainer, fetch_result
 
 GPU_LAG = 8
 """Steps that a GPU may be behind before its results are read: by then they are there, and nothing waits."""
@@ -46,30 +47,32 @@ def pretrain(
     reaching step `stop_after` end it early with a checkpoint. Runs under torchrun too. Raises InputError for a folder in use, settings that
     are not those of the run to resume, a store that does not fit, and a loss or gradient that is not finite when `non_finite` is "stop".
     """
-    out = Path(out)
+    run = RunFolder(Path(out))
     with join_ranks(train_config.device) as ranks:
-        train_config = settle_precision(train_config, out, resume, ranks)
+        train_config = settle_precision(train_config, run, resume, ranks)
         settings = run_settings(model_config, train_config, store)
         if ranks.writes:
-            begin_run(out, settings, resume)
+            run.begin(settings, resume)
         ranks.barrier()
-        _train(model_config, train_config, store, out, settings["train_subjects"], ranks, stop_after)
-    return out
+        _train(model_config, train_config, store, run, settings["train_subjects"], ranks, stop_after)
+    return run.path
 
 
 def _train(
     model_config: LSM2Config,
     config: TrainConfig,
     store: DayStore,
-    out: Path,
+    run: RunFolder,
     people: list[str],
     ranks: Ranks,
     stop_after: int | None,
 ) -> None:
     indices = store.indices_of(people)
-    checkpoint = load_newest(out / "checkpoints")
+    checkpoint = load_newest(run.checkpoints_folder)
     state: dict[str, Any] = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
-    normalization = Normalization.from_dict(state["normalization"]) if checkpoint else Normalization.fit(store, indices)
+    normalization = (
+        Normalization.from_dict(state["normalization"]) if checkpoint else Normalization.fit(store, indices)
+    )
     trainer = Trainer(_new_model(model_config, normalization, config.seed), config, ranks)
     if checkpoint:
         trainer.restore(checkpoint.tensors)
@@ -79,17 +82,17 @@ def _train(
 
     if checkpoint and first == config.steps and ranks.writes:
         # A run killed between its last checkpoint and its model has a model of before, or none.
-        save_model(out / "model", model_config, trainer.average, normalization)
+        save_model(run.model_folder, model_config, trainer.ema, normalization)
 
     # Closing the loader ends its workers whatever happens: left to the interpreter's exit, they would be waited for without end.
     with (
         contextlib.closing(load_steps(batches, first, last, ranks.device)) as steps,
-        Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, state["seconds"]) as metrics,
+        Metrics(run.metrics_file if ranks.writes else None, first, config.steps, state["seconds"]) as metrics,
     ):
         loader = Waited(steps)
 
         def report(step: int, result: torch.Tensor) -> bool:
-            numbers = read(result)
+            numbers = fetch_result(result)
             days = batches.days(step)
             metrics.record(step + 1, numbers, learning_rate(step, config), len(days), loader.seconds)
             if not numbers.finite:
@@ -98,9 +101,15 @@ def _train(
 
         def save(steps_done: int) -> None:
             if ranks.writes:
-                state = {"step": steps_done, "seconds": metrics.seconds, "normalization": normalization.to_dict()}
-                save_checkpoint(out / "checkpoints", steps_done, trainer.tensors(), state, config.keep_checkpoints)
-                save_model(out / "model", model_config, trainer.average, normalization)
+                state = {
+                    "step": steps_done,
+                    "seconds": metrics.seconds,
+                    "normalization": normalization.to_dict(),
+                }
+                save_checkpoint(
+                    run.checkpoints_folder, steps_done, trainer.tensors(), state, config.keep_checkpoints
+                )
+                save_model(run.model_folder, model_config, trainer.ema, normalization)
             ranks.barrier()
 
         with stop_signals() as asked_to_stop:
@@ -113,7 +122,9 @@ def _train(
                         stopping |= report(*unread.popleft())
                     save(step + 1)
                     if stopping or step + 1 == last < config.steps:
-                        metrics.message(f"stopped after step {step + 1} of {config.steps}; continue with --resume")
+                        metrics.message(
+                            f"stopped after step {step + 1} of {config.steps}; continue with --resume"
+                        )
                         break
 
 

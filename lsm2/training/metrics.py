@@ -9,9 +9,16 @@ from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from lsm2.data.durable import write_whole
+from lsm2.files import write_whole
 from lsm2.training.step import StepResult
 
 LINE_EVERY_SECONDS = 15
@@ -31,8 +38,17 @@ class Metrics:
         self._line_due = 0.0
         self._console = Console(stderr=True, quiet=path is None)
         now = TextColumn("{task.fields[now]}")
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), now, TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, disable=path is None or not self._console.is_terminal)
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            now,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(
+            *columns, console=self._console, disable=path is None or not self._console.is_terminal
+        )
         self._task = self._bar.add_task("training", total=steps, completed=first_step, now="")
 
     def __enter__(self) -> Metrics:
@@ -42,7 +58,9 @@ class Metrics:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
         if self.path is not None:
             self._file.close()
@@ -52,7 +70,9 @@ class Metrics:
         """Seconds of training, those before a resume included."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def record(self, step: int, result: StepResult, learning_rate: float, num_days: int, waited: float) -> None:
+    def record(
+        self, step: int, result: StepResult, learning_rate: float, num_days: int, waited: float
+    ) -> None:
         """Write the line of a finished step, counted from 1, and show it; `waited`: seconds spent waiting for the loader so far."""
         if self.path is None:
             return
@@ -82,7 +102,9 @@ class Metrics:
 
     def _show(self, step: int, result: StepResult) -> None:
         if math.isfinite(result.loss):
-            self._smooth_loss = result.loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * result.loss
+            self._smooth_loss = (
+                result.loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * result.loss
+            )
         elapsed = time.perf_counter() - self._started
         rate = (step - self.first_step) / elapsed
         loss = "-" if self._smooth_loss is None else f"{self._smooth_loss:.4f}"

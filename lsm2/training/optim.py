@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and average of the weights."""
+"""Optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     progress = min(1.0, (step + 1 - warmup) / max(1, config.steps - warmup))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def average_decay(step: int, config: TrainConfig) -> float:
-    """Decay of the average of the weights after step 0, 1, ...: small at first, so that the average forgets where training began."""
-    return min(config.ema_decay, (1 + step) / (10 + step))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * 0.5 * (
+        1 + math.cos(math.pi * progress)
+    )

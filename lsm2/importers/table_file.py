@@ -1,0 +1,155 @@
+"""CSV and Parquet files as batches of rows, with errors that name file, row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from lsm2.data.wall_clock import first_failing
+from lsm2.errors import InputError
+
+CSV_SUFFIXES, PARQUET_SUFFIXES = (".csv", ".csv.gz"), (".parquet",)
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""Cells of a CSV that mean: not measured."""
+_CSV_BLOCK_BYTES = 8 * 2**20
+_PARQUET_BATCH_ROWS = 2**17
+
+
+class TableFile:
+    """One file; rows are numbered as an editor shows them: in a CSV the header is row 1, in Parquet the first row is row 1."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_csv = path.name.lower().endswith(CSV_SUFFIXES)
+        try:
+            if path.stat().st_size == 0:
+                raise InputError(f"{path} is empty; export it again, or leave it out")
+            schema = self._open_csv().schema if self.is_csv else pyarrow.parquet.read_schema(path)
+            self.columns: list[str] = schema.names
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise _unreadable(path, error) from None
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise InputError(f"{path} has two columns named {twice[0]!r}; rename one of them")
+
+    def require(self, column: str, argument: str) -> None:
+        """Raise InputError unless the file has this column, which the argument named."""
+        if column not in self.columns:
+            raise InputError(
+                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}: name the right one with {argument}"
+            )
+
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """(number of the first row, rows) of these columns, in file order; those of a CSV are text, null where missing."""
+        row = 2 if self.is_csv else 1
+        try:
+            for batch in self._open_csv(columns) if self.is_csv else self._parquet_batches(columns):
+                if batch.num_rows:
+                    yield row, batch
+                row += batch.num_rows
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(self.path, error) from None
+        if row == (2 if self.is_csv else 1):
+            raise InputError(f"{self.path} has no rows; export it again, or leave it out")
+
+    def _open_csv(self, columns: Sequence[str] | None = None) -> pyarrow.csv.CSVStreamingReader:
+        convert = None
+        if columns is not None:
+            convert = pyarrow.csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types={name: pa.string() for name in columns},
+                null_values=list(MISSING_WORDS),
+                strings_can_be_null=True,
+            )
+        read = pyarrow.csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+        return pyarrow.csv.open_csv(
+            pa.input_stream(str(self.path), compression="detect"), read_options=read, convert_options=convert
+        )
+
+    def _parquet_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        with pyarrow.parquet.ParquetFile(self.path) as file:
+            yield from file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=list(columns))
+
+    def numbers(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
+        """A column as float64, NaN where missing; raises InputError naming the row of a cell that is not a finite number."""
+        cells = batch.column(column)
+        if pa.types.is_boolean(cells.type):
+            raise InputError(
+                f"{self.path}, column {column!r} holds true and false, not numbers; name the signals to import with columns"
+            )
+        values = self._cast(
+            cells,
+            pa.float64(),
+            column,
+            first_row,
+            "a number",
+            "correct it, or name the signals to import with columns",
+        )
+        if np.isinf(values).any():
+            row = first_row + int(np.flatnonzero(np.isinf(values))[0])
+            raise InputError(
+                f"{self.path}, row {row}, column {column!r} is infinite, which no sensor measures; leave the cell empty"
+            )
+        return values
+
+    def flags(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
+        """A true/false column as bool, False where missing."""
+        return self._cast(batch.column(column), pa.bool_(), column, first_row, "true or false", "correct it")
+
+    def names(self, batch: pa.RecordBatch, column: str, first_row: int) -> tuple[np.ndarray, list[str]]:
+        """A column as (codes, the names they stand for); raises InputError naming the row where it is empty."""
+        encoded = pc.cast(batch.column(column), pa.string()).dictionary_encode()
+        if encoded.null_count:
+            row = first_row + int(np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))[0])
+            raise InputError(f"{self.path}, row {row}, column {column!r} is empty; every row needs it")
+        return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+    def _cast(
+        self, cells: pa.Array, target: pa.DataType, column: str, first_row: int, wanted: str, remedy: str
+    ) -> np.ndarray:
+        if pa.types.is_dictionary(cells.type):
+            cells = cells.dictionary_decode()
+        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
+            cells = pc.call_function("utf8_trim_whitespace", [cells])
+        try:
+            converted = pc.cast(cells, target)
+        except pa.ArrowException:
+            at = first_failing(cells, lambda part: pc.cast(part, target))
+            raise InputError(
+                f"{self.path}, row {first_row + at}, column {column!r}: {cells[at].as_py()!r} is not {wanted}; {remedy}"
+            ) from None
+        filled = converted.fill_null(False if pa.types.is_boolean(target) else np.nan)
+        return np.array(filled.to_numpy(zero_copy_only=False))
+
+
+def find_files(source: Path) -> list[Path]:
+    """The source itself, or all CSV and Parquet files in it, sorted by name; raises InputError if there is none."""
+    if not source.exists():
+        raise InputError(f"{source} does not exist; give a CSV or Parquet file, or a folder of them")
+    suffixes = CSV_SUFFIXES + PARQUET_SUFFIXES
+    if source.is_dir():
+        files = sorted(
+            file
+            for file in source.iterdir()
+            if file.name.lower().endswith(suffixes) and not file.name.startswith(".")
+        )
+        if not files:
+            raise InputError(
+                f"{source} holds no file ending in {', '.join(suffixes)}; give the folder that holds them"
+            )
+        return files
+    if not source.name.lower().endswith(suffixes):
+        raise InputError(f"{source} is not a table: its name must end in {', '.join(suffixes)}")
+    return [source]
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    kind = "Parquet" if path.name.lower().endswith(PARQUET_SUFFIXES) else "CSV"
+    return InputError(
+        f"{path} cannot be read as {kind} ({str(error).strip()}); export it again, or leave it out"
+    )
