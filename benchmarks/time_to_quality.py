@@ -44,6 +44,7 @@ from lsm2.data.store import DayStore
 from lsm2.evaluate.generative import evaluate_generative, spread_over_people
 from lsm2.model.mae import LSM2
 from lsm2.training.batches import StepBatches, load_steps
+from lsm2.training.objective import Reconstruction
 from lsm2.training.parallel import Ranks
 from lsm2.training.step import Trainer
 
@@ -120,7 +121,7 @@ class Training:
         )
         ranks = Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(self.seed)
-        self.trainer = Trainer(LSM2(self.config, normalization), settings, ranks)
+        self.trainer = Trainer(Reconstruction(LSM2(self.config, normalization)), settings, ranks)
         make = OneKindBatches if self.variant == "one_kind_a_batch" else StepBatches
         self.batches = make(self.store, days, normalization, self.config, settings, ranks)
 

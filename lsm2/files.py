@@ -1,4 +1,6 @@
-"""Files that a crash leaves old or new, never in part; JSON; hashes that tell whether a file has changed since."""
+"""Files that a crash leaves old or new, never in part; JSON; hashes that tell whether a file has changed
+since.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The object in a JSON file; raises InputError with `remedy` where the file is missing, unreadable or no object."""
+    """The object in a JSON file; raises InputError with `remedy` where the file is missing, unreadable or no
+    object.
+    """
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:

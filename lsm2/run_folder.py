@@ -1,4 +1,5 @@
-"""What a run folder holds: the names of its parts, how they are read and written, and when a run may go on in it.
+"""What a run folder holds: the names of its parts, how they are read and written, and when a run may go on in
+it.
 
 config.json       settings of model and training, people, store
 model/            what `LSM2.from_pretrained` reads
@@ -31,7 +32,8 @@ MAY_CHANGE = {
     "train.compile",
     "store.path",
 }
-"""Settings that do not change what is computed, but for the rounding of another device or of compiled code."""
+"""Settings that do not change what is computed, but for the rounding of another device or of compiled code.
+"""
 _RESTORE = "restore it from a copy, or train anew into another folder"
 
 
@@ -88,7 +90,9 @@ class RunFolder:
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, none where there is no such file; a last line that a crash cut short is left out."""
+        """The lines of metrics.jsonl, none where there is no such file; a last line that a crash cut short is
+        left out.
+        """
         if not self.metrics_file.is_file():
             return []
         lines = self.metrics_file.read_bytes().splitlines()
@@ -106,8 +110,8 @@ class RunFolder:
     def begin(self, settings: dict[str, Any], resume: bool) -> None:
         """Make the folder and its config.json, or with `resume` find out that it holds the same run.
 
-        The one setting that a resumed run may raise is the number of steps. Raises InputError, and changes nothing, for a
-        folder in use or a run with other settings.
+        The one setting that a resumed run may raise is the number of steps. Raises InputError, and changes
+        nothing, for a folder in use or a run with other settings.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file; name a folder for the run")
@@ -125,7 +129,8 @@ class RunFolder:
         write_json(self.config_file, settings)
 
     def write_text(self, file: Path, text: str) -> Path:
-        """Write a text file of the run so that a reader finds the old one or the new one, never a part of it."""
+        """Write a text file of the run so that a reader finds the old one or the new one, never a part of it.
+        """
         write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
         return file
 

@@ -1,4 +1,6 @@
-"""What the attention suites time: the problems are those that are named, work is counted right, and a peer that is wrong is found."""
+"""What the attention suites time: the problems are those that are named, work is counted right, and a peer
+that is wrong is found.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def test_peers_of_masked_attention_give_the_same_kept_rows():
 
 
 def test_packages_that_are_not_here_get_packed_rows(monkeypatch):
-    """FlashAttention-3 and TransformerEngine need a GPU; what stands for them here has their signature and computes with our op."""
+    """FlashAttention-3 and TransformerEngine need a GPU; what stands for them here has their signature and
+    computes with our op.
+    """
 
     def flash_attn_varlen_func(
         q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False

@@ -28,7 +28,9 @@ FILES = sorted(
 
 
 def imported(path: Path, only_at_import: bool = False) -> Iterator[str]:
-    """Names of the modules that a file imports, anywhere or only when it is imported itself; `from a import b` gives a and a.b."""
+    """Names of the modules that a file imports, anywhere or only when it is imported itself; `from a import
+    b` gives a and a.b.
+    """
     tree = ast.parse((ROOT / path).read_text())
     for node in _run_at_import(tree) if only_at_import else ast.walk(tree):
         if isinstance(node, ast.Import):

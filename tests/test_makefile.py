@@ -1,4 +1,6 @@
-"""The Makefile's demo runs the clone's own code, which the installed package is not once Python sources have changed."""
+"""The Makefile's demo runs the clone's own code, which the installed package is not once Python sources have
+changed.
+"""
 
 from __future__ import annotations
 

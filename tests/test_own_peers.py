@@ -1,4 +1,6 @@
-"""benchmarks/README.md's peer runs as it stands, through the program that it names; a file without peers is named."""
+"""benchmarks/README.md's peer runs as it stands, through the program that it names; a file without peers is
+named.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""`python -m benchmarks.report`: all results on one page, with what ours loses and what did not run; the README's tables are up to date."""
+"""`python -m benchmarks.report`: all results on one page, with what ours loses and what did not run; the
+README's tables are up to date.
+"""
 
 from __future__ import annotations
 

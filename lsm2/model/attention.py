@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lsm2_kernels import varlen_attention, varlen_attention_qkvpacked
+from lsm2_kernels import _ops, varlen_attention, varlen_attention_qkvpacked
 
 
 class SelfAttention(nn.Module):
@@ -43,15 +43,26 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.query.bias)
 
     def forward(self, queries: Tensor, cu_query: Tensor, memory: Tensor, cu_memory: Tensor) -> Tensor:
-        """queries (T_q, width), memory (T_m, width) -> (T_q, width); 0 before the output layer where a day has no memory."""
+        """queries (T_q, width), memory (T_m, width) -> (T_q, width); 0 before the output layer where a day
+        has no memory.
+        """
         query = self.query(queries).unflatten(1, (self.heads, -1))
         key, value = self.key_value(memory).unflatten(1, (2, self.heads, -1)).unbind(1)
         return self.out(varlen_attention(query, key, value, cu_query, cu_memory).flatten(1))
 
 
+def kernels_for(device: torch.device) -> str:
+    """Which kernels compute attention on a device, for whoever wants to know why it is fast or slow."""
+    if device.type == "cuda":
+        return "Triton"
+    return (_ops.instruction_set() if device.type == "cpu" else None) or "plain PyTorch, slow"
+
+
 @torch.no_grad()
 def _init_query_key(query: Tensor, key: Tensor, tied: float | None) -> None:
-    """Equal keys and queries make a token attend to those most like it, so attention starts local in signal and time."""
+    """Equal keys and queries make a token attend to those most like it, so attention starts local in signal
+    and time.
+    """
     if tied is None:
         nn.init.xavier_uniform_(query)
         nn.init.xavier_uniform_(key)

@@ -1,8 +1,8 @@
 """The decoders: from encoded visible tokens to the values of the tokens asked for.
 
-`cross`: a query attends to the visible tokens of its day only, so no prediction depends on what else is asked.
-`joint`: visible and query tokens of a day attend to each other.
-`full`: `joint`, asked for every position that is not visible, as in the paper.
+`cross`: a query attends to the visible tokens of its day only, so no prediction depends on what else is
+asked. `joint`: visible and query tokens of a day attend to each other. `full`: `joint`, asked for every
+position that is not visible, as in the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from lsm2.model.positions import Positions
 
 
 class Decoder(nn.Module):
-    """What both decoders share: projection to the decoder's width, its positions, the mask token, final norm and head."""
+    """What both decoders share: projection to the decoder's width, its positions, the mask token, final norm
+    and head.
+    """
 
     def __init__(self, config: LSM2Config, block: type[CrossBlock] | type[SelfBlock]) -> None:
         super().__init__()
@@ -52,7 +54,9 @@ class CrossDecoder(Decoder):
         )
 
     def decode(self, queries: Tensor, cu_query: Tensor, memory: Tensor, cu_memory: Tensor) -> Tensor:
-        """queries (T_q, width) -> predictions (T_q, P), each from its own query and its day's memory (T_m, width)."""
+        """queries (T_q, width) -> predictions (T_q, P), each from its own query and its day's memory (T_m,
+        width).
+        """
         for block in self.blocks:
             queries = block(queries, cu_query, memory, cu_memory)
         return self.head(self.norm(queries))

@@ -26,7 +26,9 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.embed.bias)
 
     def forward(self, patches: Tensor, ids: Tensor, cu_visible: Tensor) -> Tensor:
-        """patches (T_v, P) float32, ids (T_v,) int64, cu_visible (B + 1,) int32 -> encoded tokens (T_v, width) float32."""
+        """patches (T_v, P) float32, ids (T_v,) int64, cu_visible (B + 1,) int32 -> encoded tokens (T_v,
+        width) float32.
+        """
         tokens = self.embed(patches) + self.positions(ids)
         for block in self.blocks:
             tokens = block(tokens, cu_visible)

@@ -137,7 +137,9 @@ def _encoded_days(model: LSM2, normalised: Tensor) -> Iterator[tuple[Tensor, Ten
 
 @torch.inference_mode()
 def _predict(model: LSM2, normalised: Tensor, hidden: Tensor) -> Tensor:
-    """What the model says about the tokens `hidden` (B, N) bool from the others: (B, C, L), NaN at all other tokens."""
+    """What the model says about the tokens `hidden` (B, N) bool from the others: (B, C, L), NaN at all other
+    tokens.
+    """
     device = next(model.parameters()).device
     patches = torch.full((*hidden.shape, model.config.patch_samples), torch.nan)
     for number, batch in enumerate(_batches(model, normalised, hidden)):

@@ -1,4 +1,5 @@
-"""Visible and query tokens of each day as one sequence, for the decoders in which they attend to each other."""
+"""Visible and query tokens of each day as one sequence, for the decoders in which they attend to each other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ from lsm2_kernels import Packing, pack, unpack
 
 @dataclass(frozen=True)
 class JointDays:
-    """Where visible and query tokens lie when each day has its visible tokens first and then its queries, day after day."""
+    """Where visible and query tokens lie when each day has its visible tokens first and then its queries, day
+    after day.
+    """
 
     visible: Packing
     queries: Packing
@@ -27,7 +30,8 @@ class JointDays:
         total = num_visible + num_queries
         visible_row = torch.arange(num_visible, device=cu_visible.device)
         query_row = torch.arange(num_queries, device=cu_query.device)
-        # Before a visible token lie the queries of earlier days; before a query the visible tokens of its own day too.
+        # Before a visible token lie the queries of earlier days; before a query the visible tokens of its own
+        # day too.
         visible_at = visible_row + cu_query[torch.searchsorted(cu_visible, visible_row, right=True) - 1]
         query_at = query_row + cu_visible[torch.searchsorted(cu_query, query_row, right=True)]
 
@@ -37,7 +41,9 @@ class JointDays:
         return cls(packing(visible_at, cu_visible), packing(query_at, cu_query), cu_visible + cu_query)
 
     def fill(self, visible: Tensor, mask_token: Tensor) -> Tensor:
-        """All tokens (T_v + T_q, width): `visible` (T_v, width) at their places, `mask_token` (width,) at the queries'."""
+        """All tokens (T_v + T_q, width): `visible` (T_v, width) at their places, `mask_token` (width,) at the
+        queries'.
+        """
         return unpack(visible, self.visible, fill=mask_token).squeeze(0)
 
     def take_queries(self, tokens: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""LSM2: embed and encode what is visible, decode what is asked, compare with what was observed (AIM, arXiv 2506.05321)."""
+"""LSM2: embed and encode what is visible, decode what is asked, compare with what was observed (AIM, arXiv
+2506.05321).
+"""
 
 from __future__ import annotations
 
@@ -33,13 +35,17 @@ class MAEOutput:
 
 
 class LSM2(nn.Module):
-    """Masked autoencoder over packed days; also encodes, imputes and forecasts days given as arrays with NaN = missing."""
+    """Masked autoencoder over packed days; also encodes, imputes and forecasts days given as arrays with NaN
+    = missing.
+    """
 
     def __init__(self, config: LSM2Config, normalization: Normalization | None = None) -> None:
         super().__init__()
         self.config = config
         self.normalization = normalization
-        """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take and give normalised values."""
+        """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take
+        and give normalised values.
+        """
         self.encoder = Encoder(config)
         self.decoder = CrossDecoder(config) if config.decoder == "cross" else JointDecoder(config)
 
@@ -56,39 +62,46 @@ class LSM2(nn.Module):
     def encode(self, values: Days, level: Literal["day", "token"] = "day") -> Any:
         """Embeddings of days (B, C, L) or (C, L), NaN = missing, of which all observed tokens are visible.
 
-        "day": (B, width), the mean over the day's visible tokens. "token": (B, N, width). NaN where nothing is visible; no B where none was
-        given. A tensor gives a tensor on the CPU, a numpy array a numpy array, float32. Values are in physical units if the model has a
-        normalisation. A pandas or polars DataFrame, wide (timestamp, a column per signal) or long (timestamp, signal, value), with or
-        without a column subject, gives such a frame with one row per subject and date. Raises InputError for wrong shapes, columns or
-        rows, values that cannot be normalised, or an unknown level.
+        "day": (B, width), the mean over the day's visible tokens. "token": (B, N, width). NaN where nothing
+        is visible; no B where none was given. A tensor gives a tensor on the CPU, a numpy array a numpy
+        array, float32. Values are in physical units if the model has a normalisation. A pandas or polars
+        DataFrame, wide (timestamp, a column per signal) or long (timestamp, signal, value), with or without a
+        column subject, gives such a frame with one row per subject and date. Raises InputError for wrong
+        shapes, columns or rows, values that cannot be normalised, or an unknown level.
         """
         return inference.encode(self, values, level)
 
     def impute(self, values: Days) -> Any:
         """Days (B, C, L) or (C, L) with every missing cell filled by the model; observed cells come back bit for bit.
 
-        Tokens without enough data are predicted from all others, then missing minutes of the others from the complete tokens. Units, types
-        and errors as in `encode`; a DataFrame gives a wide one with every sample of its days.
+        Tokens without enough data are predicted from all others, then missing minutes of the others from the
+        complete tokens. Units, types and errors as in `encode`; a DataFrame gives a wide one with every
+        sample of its days.
         """
         return inference.impute(self, values)
 
     def forecast(self, values: Days, minutes: int) -> Any:
-        """The last `minutes` of each day, (B, C, minutes / sample_minutes), predicted from what lies before; no B where none was given.
+        """The last `minutes` of each day, (B, C, minutes / sample_minutes), predicted from what lies before;
+        no B where none was given.
 
-        What `values` holds there is not read. `minutes` must be a multiple of the minutes of a token. Units, types and other
-        errors as in `encode`; a DataFrame gives a wide one with these samples.
+        What `values` holds there is not read. `minutes` must be a multiple of the minutes of a token. Units,
+        types and other errors as in `encode`; a DataFrame gives a wide one with these samples.
         """
         return inference.forecast(self, values, minutes)
 
     def save_pretrained(self, path: Path | str) -> Path:
-        """Write model.safetensors, config.json and, with a normalisation, signals.json into the folder `path`, each whole or not at all."""
+        """Write model.safetensors, config.json and, with a normalisation, signals.json into the folder
+        `path`, each whole or not at all.
+        """
         return pretrained.save_model(Path(path), self.config, self.state_dict(), self.normalization)
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: Path | str) -> LSM2:
-        """The model in a folder of `save_pretrained`, in a run folder, or in a repository of the Hugging Face hub (needs huggingface_hub).
+        """The model in a folder of `save_pretrained`, in a run folder, or in a repository of the Hugging Face
+        hub (needs huggingface_hub).
 
-        In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what does not fit.
+        In evaluation mode, on the CPU. Raises InputError naming the file that is missing or damaged, or what
+        does not fit.
         """
         folder = pretrained.find_model(path_or_hub_id)
         config, normalization = pretrained.load_settings(folder)

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 
 class Positions(nn.Module):
-    """Sin-cos positions (MAE, He et al. 2021): the first half of the dims says which signal, the second half which slot."""
+    """Sin-cos positions (MAE, He et al.
+
+    2021): the first half of the dims says which signal, the second half which slot.
+    """
 
     table: Tensor
 

@@ -1,4 +1,6 @@
-"""The precision of matrix products: bfloat16 where the processor or GPU multiplies it natively, float32 elsewhere."""
+"""The precision of matrix products: bfloat16 where the processor or GPU multiplies it natively, float32
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ import torch
 from lsm2.config import Precision
 
 _ROWS, _WIDTH, _OUTPUTS = 512, 384, 1536
-"""A layer of the size that models here have: 0.6 billion floating-point operations, a few milliseconds of a core."""
+"""A layer of the size that models here have: 0.6 billion floating-point operations, a few milliseconds of a
+core.
+"""
 _ROUNDS = 3
 
 
@@ -19,8 +23,8 @@ _ROUNDS = 3
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether a linear layer takes less time in bfloat16 than in float32 on this device, found out once per process.
 
-    A GPU is asked; on a CPU both are timed, in turns. PyTorch's product of bfloat16 matrices is 18 times slower than
-    that of float32 on a processor with AVX2 alone.
+    A GPU is asked; on a CPU both are timed, in turns. PyTorch's product of bfloat16 matrices is 18 times
+    slower than that of float32 on a processor with AVX2 alone.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

@@ -37,7 +37,9 @@ def save_model(
 
 
 def find_model(path_or_hub_id: Path | str) -> Path:
-    """The folder with the model's files: this one, its model/ if it is a run, or a download from the Hugging Face hub."""
+    """The folder with the model's files: this one, its model/ if it is a run, or a download from the Hugging
+    Face hub.
+    """
     path = Path(path_or_hub_id)
     for folder in (path / "model", path):
         if (folder / WEIGHTS).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -117,6 +118,16 @@ def load_steps(
             if isinstance(item, InputError):
                 raise item
             yield item
+    finally:
+        if workers:
+            _end_workers(items)
+
+
+@contextlib.contextmanager
+def loader_failures_in_words() -> Iterator[None]:
+    """Raise InputError for a loader process that died or gave nothing in time, which PyTorch may report at any line."""
+    try:
+        yield
     except RuntimeError as error:
         if "DataLoader" not in str(error):
             raise
@@ -124,9 +135,6 @@ def load_steps(
             f"a loader process gave nothing more ({str(error).splitlines()[0]}): did the system end it for want of memory? "
             "Lower num_workers if so, and continue with --resume"
         ) from error
-    finally:
-        if workers:
-            _end_workers(items)
 
 
 def _end_workers(items: Any) -> None:

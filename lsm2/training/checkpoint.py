@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,17 +35,24 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], keep: int
 ) -> Path:
-    """Write folder/step_00000200: NAME.safetensors per entry of `tensors`, state.json, manifest.json; then delete all but `keep`."""
+    """Write folder/step_00000200: NAME.safetensors per entry of `tensors`, state.json, manifest.json; then
+    delete all but `keep`.
+    """
     path = folder / f"step_{step:08d}"
     part = folder / f".{path.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for name, values in tensors.items():
-        save_file(
-            {key: value.detach().cpu().contiguous() for key, value in values.items()},
-            part / f"{name}.safetensors",
-        )
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n")
+    for name, values in tensors.items():
+        file = part / f"{name}.safetensors"
+        try:
+            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
+        except SafetensorError as error:
+            raise OSError(
+                f"{path} could not be written ({error}); make room and continue with --resume"
+            ) from error
+        # safetensors lets only the owner read its files; whoever may read the state may read the weights.
+        shutil.copymode(part / STATE, file)
     files = {
         file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
         for file in sorted(part.iterdir())
@@ -67,7 +75,8 @@ def save_checkpoint(
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint of a folder, with a warning for each damaged one that is newer; None if there never was one.
+    """The newest intact checkpoint of a folder, with a warning for each damaged one that is newer; None if
+    there never was one.
 
     Raises InputError if there are checkpoints but none is intact.
     """

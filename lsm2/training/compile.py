@@ -1,4 +1,4 @@
-"""Model and loss as one function of torch.compile that takes any number of days and tokens."""
+"""An objective's loss as one function of torch.compile that takes any number of days and tokens."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ import torch
 from torch import Tensor
 
 from lsm2.data.batch import PackedBatch
-from lsm2.model.mae import LSM2
+from lsm2.training.objective import Objective
 
 TENSORS = tuple(field.name for field in dataclasses.fields(PackedBatch) if field.name != "day_ids")
 
 
-def loss_of(model: LSM2, batch: PackedBatch) -> tuple[Tensor, Tensor]:
-    """Squared error added over the target minutes of a batch, and their number."""
-    output = model(batch)
-    return output.loss_sum, output.num_target
+def compile_loss(
+    objective: Objective, backend: Any = "inductor"
+) -> Callable[[PackedBatch], tuple[Tensor, Tensor]]:
+    """`objective.loss`, compiled at the first call; numbers of days and tokens may differ from call to call.
 
-
-def compile_loss(model: LSM2, backend: Any = "inductor") -> Callable[[PackedBatch], tuple[Tensor, Tensor]]:
-    """`loss_of` this model, compiled at the first call; numbers of days and tokens may differ from call to call.
-
-    Batches with less than two visible or two query tokens are computed as they are: to the compiler 0 and 1 are cases of their own.
+    Batches with less than two visible or two query tokens run eagerly, because torch.compile specialises on
+    sizes 0 and 1.
     """
 
     def of_tensors(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        return loss_of(model, PackedBatch(*tensors, day_ids=()))
+        return objective.loss(PackedBatch(*tensors, day_ids=()))
 
     compiled = torch.compile(of_tensors, backend=backend, fullgraph=True)
 

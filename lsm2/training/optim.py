@@ -21,7 +21,9 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of step 0, 1, ...: a linear rise, then a cosine from the peak to `final_learning_rate` at the last step."""
+    """Learning rate of step 0, 1, ...: a linear rise, then a cosine from the peak to `final_learning_rate` at
+    the last step.
+    """
     warmup = max(1, round(config.warmup_fraction * config.steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup

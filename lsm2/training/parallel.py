@@ -1,4 +1,8 @@
-"""Which process of a `torchrun` start this is, and on which device it computes; a plain start is rank 0 of 1."""
+"""How processes train one model together: which of a `torchrun` start this is, and how gradients of all ranks
+become one.
+
+A plain start is rank 0 of 1. Only this file knows that there are other ranks; model and step do not.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsm2.errors import InputError
 
@@ -50,9 +54,53 @@ class Ranks:
             dist.barrier()
 
 
+class ReplicatedGradient:
+    """The gradient of a model that every rank holds whole, with a few totals that are added over ranks in the
+    same sum.
+
+    Ranks add their sums and divide once, by the count over all of them, so that the gradient is the one of a
+    single rank that computes all days.
+    """
+
+    def __init__(self, model: nn.Module, num_totals: int, ranks: Ranks) -> None:
+        weights = list(model.parameters())
+        lengths = [weight.numel() for weight in weights]
+        self._ranks = ranks
+        # One buffer for all gradients and, behind them, the totals: one sum over ranks, one norm, one
+        # scaling.
+        self._sums = torch.zeros(sum(lengths) + num_totals, device=ranks.device)
+        self._gradient = self._sums[: sum(lengths)]
+        self.totals = self._sums[sum(lengths) :]
+        """(num_totals,) float32: whatever the caller adds up."""
+        for weight, part in zip(weights, self._gradient.split(lengths), strict=True):
+            weight.grad = part.view_as(weight)
+
+    def zero(self) -> None:
+        """Begin a step: gradient and totals are 0."""
+        self._sums.zero_()
+
+    def sum_over_ranks(self) -> None:
+        """Replace gradient and totals by their sums over all ranks."""
+        self._ranks.sum(self._sums)
+
+    def divide(self, count: Tensor) -> None:
+        """Divide the gradient by a number, ()."""
+        self._gradient.div_(count)
+
+    def norm(self) -> Tensor:
+        """The L2 norm of the gradient, ()."""
+        return torch.linalg.vector_norm(self._gradient)
+
+    def scale(self, factor: Tensor) -> None:
+        """Multiply the gradient by a number, ()."""
+        self._gradient.mul_(factor)
+
+
 @contextlib.contextmanager
 def join_ranks(device: str) -> Iterator[Ranks]:
-    """The ranks of a torchrun start, or of a process group that is there already, for as long as the context lasts."""
+    """The ranks of a torchrun start, or of a process group that is there already, for as long as the context
+    lasts.
+    """
     chosen = _device(device)
     starts_group = dist.is_available() and dist.is_torchelastic_launched() and not dist.is_initialized()
     if starts_group:

@@ -15,8 +15,12 @@ from lsm2.run_folder import FORMAT_VERSION, RunFolder
 from lsm2.training.parallel import Ranks
 
 
-def run_settings(model_config: LSM2Config, train_config: TrainConfig, store: DayStore) -> dict[str, Any]:
-    """What config.json holds; raises InputError where model and store do not fit or nobody would be left to train on."""
+def run_settings(
+    model_config: LSM2Config, train_config: TrainConfig, store: DayStore, initial: str | None
+) -> dict[str, Any]:
+    """What config.json holds; raises InputError where model and store do not fit or nobody would be left to
+    train on.
+    """
     for name, ours, theirs in (
         ("num_signals", model_config.num_signals, len(store.signals)),
         ("sample_minutes", model_config.sample_minutes, store.sample_minutes),
@@ -33,6 +37,7 @@ def run_settings(model_config: LSM2Config, train_config: TrainConfig, store: Day
         "format_version": FORMAT_VERSION,
         "model": model_config.to_dict(),
         "train": dataclasses.asdict(train_config),
+        "initial": initial,
         "train_subjects": [subject for subject in store.subjects if subject not in heldout],
         "heldout_subjects": sorted(heldout),
         "store": {
@@ -44,10 +49,18 @@ def run_settings(model_config: LSM2Config, train_config: TrainConfig, store: Day
     }
 
 
-def settle_precision(train_config: TrainConfig, run: RunFolder, resume: bool, ranks: Ranks) -> TrainConfig:
-    """The settings with `auto` replaced by a precision: the run's own where one is resumed, else what is faster on rank 0."""
-    if train_config.precision != "auto":
-        return train_config
-    settled = run.config.get("train", {}).get("precision") if resume and run.config_file.is_file() else None
-    precision = ranks.from_first(settled or choose_precision("auto", ranks.device))
-    return dataclasses.replace(train_config, precision=precision)
+def settle(
+    train_config: TrainConfig, initial: Path | str | None, run: RunFolder, resume: bool, ranks: Ranks
+) -> tuple[TrainConfig, str | None]:
+    """The settings with `auto` replaced by a precision, and where the weights begin.
+
+    A resumed run keeps both; otherwise the precision is the one that is faster on rank 0.
+    """
+    before = run.config if resume and run.config_file.is_file() else {}
+    begun_from = str(initial) if initial is not None else None
+    if before:
+        begun_from = before["initial"]
+    precision = train_config.precision
+    if precision == "auto":
+        precision = before.get("train", {}).get("precision") or choose_precision("auto", ranks.device)
+    return dataclasses.replace(train_config, precision=ranks.from_first(precision)), begun_from

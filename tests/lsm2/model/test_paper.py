@@ -1,4 +1,6 @@
-"""The `full` decoder is the paper's way: drop half of the tokens, key-mask the rest, decode all with mask tokens at hidden positions."""
+"""The `full` decoder is the paper's way: drop half of the tokens, key-mask the rest, decode all with mask
+tokens at hidden positions.
+"""
 
 import dataclasses
 import math
@@ -60,7 +62,9 @@ def block(x: torch.Tensor, w: Weights, name: str, heads: int, key_bias: torch.Te
 def paper_loss(
     w: Weights, config: LSM2Config, values: torch.Tensor, inherited: torch.Tensor, artificial: torch.Tensor
 ) -> torch.Tensor:
-    """values (B, C, L) with NaN; inherited and artificial (B, N) bool, True where a token is masked for that reason."""
+    """values (B, C, L) with NaN; inherited and artificial (B, N) bool, True where a token is masked for that
+    reason.
+    """
     dtype, (days, tokens) = w["encoder.embed.weight"].dtype, inherited.shape
     patches = values.to(dtype).reshape(days, tokens, config.patch_samples)
     masked = inherited | artificial
@@ -135,7 +139,8 @@ def test_full_decoder_equals_the_papers_way_in_loss_and_every_gradient() -> None
             (gradient.double() - exact[name]).norm(),
             (plain[name].double() - exact[name]).norm(),
         )
-        # As near to the truth as the paper's way itself comes in float32, but for twice its rounding and one of the result.
+        # As near to the truth as the paper's way itself comes in float32, but for twice its rounding and one
+        # of the result.
         assert exact[name].norm() > 0, name
         assert ours_off <= 3 * plain_off + 2 * torch.finfo(torch.float32).eps * exact[name].norm(), (
             name,

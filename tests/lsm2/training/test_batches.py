@@ -1,4 +1,6 @@
-"""What the steps of a run are made of: every day of a step on one rank only, equal work for all, longest days first, a budget kept."""
+"""What the steps of a run are made of: every day of a step on one rank only, equal work for all, longest days
+first, a budget kept.
+"""
 
 import dataclasses
 from collections import Counter
@@ -116,7 +118,9 @@ def test_ranks_have_about_equal_work(steps_of, decoder: str) -> None:
 
 
 def test_visible_tokens_are_balanced_whatever_the_mask(steps_of) -> None:
-    """Masks differ: random ones leave a fifth of a day visible, the others half, so equal numbers of observed tokens would not do."""
+    """Masks differ: random ones leave a fifth of a day visible, the others half, so equal numbers of observed
+    tokens would not do.
+    """
     ranks = [steps_of(rank, 2, batch_days=24) for rank in range(2)]
     for step in range(10):
         tokens = [visible(rank[step]) for rank in ranks]

@@ -1,4 +1,6 @@
-"""torch.compile: few compilations however lengths change, the numbers of eager mode, float32 where it matters."""
+"""torch.compile: few compilations however lengths change, the numbers of eager mode, float32 where it
+matters.
+"""
 
 import dataclasses
 import json
@@ -14,9 +16,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from lsm2 import LSM2, LSM2Config
 from lsm2.config import TrainConfig
 from lsm2.data import DayStore, PackedBatch, collate
-from lsm2.model.block import recompute_blocks
 from lsm2.training import pretrain
-from lsm2.training.compile import compile_loss, loss_of
+from lsm2.training.compile import compile_loss
+from lsm2.training.objective import Reconstruction
+from lsm2.training.recompute import recompute_blocks
 
 DECODERS = ("cross", "joint", "full")
 CONFIG = LSM2Config(
@@ -76,10 +79,12 @@ def run(
 
 @pytest.mark.parametrize(("decoder", "steps"), [("cross", 500), ("joint", 100), ("full", 100)])
 def test_a_long_run_compiles_at_most_twice(decoder: str, steps: int) -> None:
-    """Steps of 1 to 5 days, empty days, single tokens and none among them, as many visible tokens as queries or as days."""
+    """Steps of 1 to 5 days, empty days, single tokens and none among them, as many visible tokens as queries
+    or as days.
+    """
     model = new_model(decoder)
     counter = CompileCounterWithBackend("eager")
-    loss = compile_loss(model, counter)
+    loss = compile_loss(Reconstruction(model), counter)
     generator = torch.Generator().manual_seed(0)
     shapes = []
     for step in range(steps):
@@ -95,7 +100,10 @@ def test_a_long_run_compiles_at_most_twice(decoder: str, steps: int) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             loss_sum, num_target = loss(batch)
             if step % 20 == 0:
-                assert loss_sum == loss_of(model, batch)[0] and num_target == batch.target_observed.sum()
+                assert (
+                    loss_sum == Reconstruction(model).loss(batch)[0]
+                    and num_target == batch.target_observed.sum()
+                )
         loss_sum.backward()
     assert len(set(shapes)) > 0.4 * steps and {0, 1} < {visible for visible, _, _ in shapes}
     assert 1 <= counter.frame_count <= 2
@@ -117,7 +125,7 @@ def test_a_long_run_compiles_at_most_twice(decoder: str, steps: int) -> None:
 def test_a_first_batch_of_coincidences_is_forgotten(decoder: str, first: tuple[list[int], list[int]]) -> None:
     model = new_model(decoder)
     counter = CompileCounterWithBackend("eager")
-    loss = compile_loss(model, counter)
+    loss = compile_loss(Reconstruction(model), counter)
     for visible, queries in (
         first,
         ([30, 4], [20, 7]),
@@ -143,12 +151,12 @@ def test_the_graph_computes_what_eager_mode_does(
     decoder: str, recompute: bool, dtype: torch.dtype | None
 ) -> None:
     model = new_model(decoder)
-    loss = compile_loss(model, "aot_eager")
+    loss = compile_loss(Reconstruction(model), "aot_eager")
     for visible, queries in (([30, 4, 0], [20, 7, 9]), ([9], [40]), ([1], [4]), ([20, 3], [0, 0])):
         batch = batch_of(model.config, visible, queries)
         with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
             recompute_blocks(model, False)
-            expected = run(lambda batch: loss_of(model, batch), model, batch)
+            expected = run(lambda batch: Reconstruction(model).loss(batch), model, batch)
             recompute_blocks(model, recompute)
             actual = run(loss, model, batch)
         assert len(actual) == len(expected) > 30
@@ -178,12 +186,12 @@ def assert_near(actual: list[torch.Tensor], eager: list[torch.Tensor], exact: li
 )
 def test_inductor_gives_the_loss_and_gradient_of_eager_mode() -> None:
     model = new_model("cross")
-    loss = compile_loss(model)
+    loss = compile_loss(Reconstruction(model))
     for visible, queries in (([30, 4, 0], [20, 7, 9]), ([9], [40]), ([1], [30])):
         batch = batch_of(model.config, visible, queries)
-        exact = run(lambda batch: loss_of(model, batch), model, batch)
+        exact = run(lambda batch: Reconstruction(model).loss(batch), model, batch)
         with torch.autocast("cpu", torch.bfloat16):
-            eager = run(lambda batch: loss_of(model, batch), model, batch)
+            eager = run(lambda batch: Reconstruction(model).loss(batch), model, batch)
             actual = run(loss, model, batch)
         assert_near(actual, eager, exact)
 
@@ -211,7 +219,8 @@ def test_norms_softmax_and_loss_are_float32_in_the_compiled_graph(decoder: str) 
         return graph.forward
 
     loss = compile_loss(
-        model, aot_autograd(fw_compiler=record, bw_compiler=lambda graph, inputs: graph.forward)
+        Reconstruction(model),
+        aot_autograd(fw_compiler=record, bw_compiler=lambda graph, inputs: graph.forward),
     )
     with torch.autocast("cpu", torch.bfloat16):
         loss_sum, _ = loss(batch_of(model.config, [30, 4], [20, 7]))
@@ -239,7 +248,7 @@ def test_norms_are_float32_in_eager_mode_too(decoder: str) -> None:
             lambda norm, inputs, output: dtypes.extend((inputs[0].dtype, output.dtype))
         )
     with torch.autocast("cpu", torch.bfloat16):
-        loss_sum, _ = loss_of(model, batch_of(model.config, [30, 4], [20, 7]))
+        loss_sum, _ = Reconstruction(model).loss(batch_of(model.config, [30, 4], [20, 7]))
     assert (
         len(dtypes) == 2 * len(norms) and set(dtypes) == {torch.float32} and loss_sum.dtype == torch.float32
     )
@@ -254,7 +263,7 @@ def test_a_compiled_run_is_the_run(
     precision: str,
 ) -> None:
     counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr("lsm2.training.step.compile_loss", lambda model: compile_loss(model, counter))
+    monkeypatch.setattr("lsm2.training.step.compile_loss", lambda objective: compile_loss(objective, counter))
     config = dataclasses.replace(CONFIG, window_minutes=120)
     train = dataclasses.replace(
         small_train_config,

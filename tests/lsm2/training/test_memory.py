@@ -7,7 +7,8 @@ import torch
 
 from lsm2 import LSM2, LSM2Config
 from lsm2.data import PackedBatch, collate
-from lsm2.model.block import Block, recompute_blocks
+from lsm2.model.block import MLP
+from lsm2.training.recompute import recompute_blocks
 
 CONFIG = LSM2Config(
     num_signals=4,
@@ -61,9 +62,9 @@ def kept_bytes(model: LSM2, batch: PackedBatch) -> int:
 def test_recomputing_gives_the_same_gradient_bit_for_bit(decoder: str, dtype: torch.dtype | None) -> None:
     model, batch = make(decoder)
     kept = gradients(model, batch, dtype)
-    calls: list[Block] = []
+    calls: list[MLP] = []
     for block in (*model.encoder.blocks, *model.decoder.blocks):
-        block.register_forward_pre_hook(lambda block, inputs: calls.append(block))
+        block.mlp.register_forward_pre_hook(lambda mlp, inputs: calls.append(mlp))
     recompute_blocks(model, True)
     again = gradients(model, batch, dtype)
     assert len(kept) == len(again) > 50 and all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
@@ -81,7 +82,8 @@ def test_recomputing_keeps_little_but_the_inputs_of_blocks(decoder: str) -> None
     recompute_blocks(model, True)
     inputs = kept_bytes(model, batch)
     assert inputs < everything / 5
-    # What a block keeps of its own: one float32 row per token, and for `cross` the memory, which all its blocks share.
+    # What a block keeps of its own: one float32 row per token, and for `cross` the memory, which all its
+    # blocks share.
     num_visible, num_queries = len(batch.visible_ids), len(batch.query_ids)
     rows = num_queries if decoder == "cross" else num_visible + num_queries
     blocks = 4 * (6 * num_visible * 64 + 3 * rows * 32)

@@ -1,4 +1,6 @@
-"""Order of days, steps by token budget, shares of ranks, people held out: pure functions, nobody lost and nobody twice."""
+"""Order of days, steps by token budget, shares of ranks, people held out: pure functions, nobody lost and
+nobody twice.
+"""
 
 import subprocess
 import sys

@@ -29,7 +29,9 @@ Pretrain = Callable[..., Path]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Tensors this small gain nothing from a second thread, and on a busy machine lose much by waiting for it."""
+    """Tensors this small gain nothing from a second thread, and on a busy machine lose much by waiting for
+    it.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,6 +48,7 @@ def small_pretrain(
         out: Path,
         *,
         resume: bool = False,
+        initial: Path | None = None,
         stop_after: int | None = None,
         store: DayStore = small_store,
         **changes: object,
@@ -59,6 +62,7 @@ def small_pretrain(
             store,
             out,
             resume=resume,
+            initial=initial,
             stop_after=stop_after,
         )
 
@@ -166,7 +170,8 @@ def test_a_token_budget_resumes_bit_exactly_with_any_loader(small_pretrain: Pret
     assert config["tokens_per_batch"] == 120 and config["batch_days"] is None
     with pytest.raises(InputError, match=r"train\.(batch_days|tokens_per_batch) = "):
         small_pretrain(run, resume=True, **settings | {"tokens_per_batch": 121})
-    # 36 tokens a day, about two thirds of them observed: the number of days is that of the budget, and not the same in every step.
+    # 36 tokens a day, about two thirds of them observed: the number of days is that of the budget, and not
+    # the same in every step.
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(line["num_visible"] + line["num_target"] / 10 <= 120 for line in lines)
 
@@ -197,6 +202,30 @@ def test_resume_writes_the_model_that_a_kill_prevented(
 
 def test_resume_without_a_run_begins_one(small_pretrain: Pretrain, whole_run: Path, tmp_path: Path) -> None:
     assert_same_run(small_pretrain(tmp_path / "run", resume=True), whole_run)
+
+
+def test_a_run_can_be_made_longer_and_not_shorter(small_pretrain: Pretrain, tmp_path: Path) -> None:
+    run = small_pretrain(tmp_path / "run", steps=4)
+    small_pretrain(run, steps=6, resume=True)
+    assert [line["step"] for line in metrics(run)] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 6
+    with pytest.raises(InputError, match=r"train\.steps = 6, now it is 5; a run can be made longer"):
+        small_pretrain(run, steps=5, resume=True)
+
+
+def test_training_begins_from_given_weights(
+    small_pretrain: Pretrain, whole_run: Path, tmp_path: Path
+) -> None:
+    given = LSM2.from_pretrained(whole_run)
+    # Weights that hardly move, so that they can be told from new ones.
+    settings = {"steps": 2, "learning_rate": 1e-9, "final_learning_rate": 1e-9, "weight_decay": 0.0}
+    run = small_pretrain(tmp_path / "run", initial=whole_run, stop_after=1, **settings)
+    small_pretrain(run, resume=True, **settings)
+    assert json.loads((run / "config.json").read_text())["initial"] == str(whole_run)
+    weights = LSM2.from_pretrained(run).state_dict()
+    assert all(torch.allclose(weights[name], value, atol=1e-6) for name, value in given.state_dict().items())
+    with pytest.raises(InputError, match="has another shape"):
+        small_pretrain(tmp_path / "other", initial=whole_run, decoder="joint")
 
 
 def test_damaged_checkpoint_costs_only_the_steps_since(
@@ -333,7 +362,7 @@ def test_killed_and_terminated_runs_continue_bit_exactly(small_pretrain: Pretrai
     wait_for(lambda: len((run / "metrics.jsonl").read_text().splitlines()) > done, terminated)
     terminated.send_signal(signal.SIGTERM)
     message = terminated.communicate(timeout=60)[1]
-    assert terminated.returncode == 0 and "continue with --resume" in message
+    assert terminated.returncode == 128 + signal.SIGTERM and "continue with --resume" in message
     last = len(metrics(run))
     assert [line["step"] for line in metrics(run)] == list(range(1, last + 1))
     assert (run / f"checkpoints/step_{last:08}/manifest.json").exists()
@@ -414,7 +443,8 @@ def test_two_ranks_take_the_step_of_one(small_pretrain: Pretrain, tmp_path: Path
     assert process.wait(120) == 0, process.communicate()[1]
     (one,), (two,) = metrics(alone), metrics(tmp_path / "together")
     assert two["num_target"] == one["num_target"] and two["num_visible"] == one["num_visible"]
-    # Days lie in other batches, so sums are taken in another order: roundings of float32 (24 bits) or bfloat16 (8).
+    # Days lie in other batches, so sums are taken in another order: roundings of float32 (24 bits) or
+    # bfloat16 (8).
     rounding = 1e-5 if settings.get("precision") != "bf16" else 5e-3
     assert two["loss"] == pytest.approx(one["loss"], rel=rounding) and two["grad_norm"] == pytest.approx(
         one["grad_norm"], rel=rounding

@@ -1,4 +1,6 @@
-"""One step: the same gradient however the days are split, a guard that keeps non-finite numbers out, and what AdamW is told."""
+"""One step: the same gradient however the days are split, a guard that keeps non-finite numbers out, and what
+AdamW is told.
+"""
 
 import copy
 import dataclasses
@@ -13,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lsm2 import LSM2, LSM2Config
 from lsm2.config import TrainConfig
 from lsm2.data import PackedBatch, collate
-from lsm2.training.ema import ema_decay
+from lsm2.training.ema import decay_after
+from lsm2.training.objective import Reconstruction
 from lsm2.training.optim import learning_rate, make_optimizer
 from lsm2.training.parallel import Ranks
 from lsm2.training.step import StepResult, Trainer, fetch_result
@@ -25,7 +28,11 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 def new_trainer(small_model_config: LSM2Config, small_train_config: TrainConfig) -> Callable[..., Trainer]:
     def new(**changes: object) -> Trainer:
         torch.manual_seed(0)
-        return Trainer(LSM2(small_model_config), dataclasses.replace(small_train_config, **changes), ALONE)
+        return Trainer(
+            Reconstruction(LSM2(small_model_config)),
+            dataclasses.replace(small_train_config, **changes),
+            ALONE,
+        )
 
     return new
 
@@ -87,7 +94,9 @@ def test_micro_batches_give_the_gradient_of_one_batch(
 def test_very_unequal_micro_batches_give_the_gradient_of_one_batch(
     decoder: str, small_train_config: TrainConfig
 ) -> None:
-    """One part with almost all tokens, one with a few, one day without a visible token, one without a target, one without anything."""
+    """One part with almost all tokens, one with a few, one day without a visible token, one without a target,
+    one without anything.
+    """
     config = LSM2Config(
         num_signals=3, window_minutes=480, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder=decoder, decoder_width=16,
         decoder_depth=1, decoder_heads=1,
@@ -107,7 +116,9 @@ def test_very_unequal_micro_batches_give_the_gradient_of_one_batch(
 
     def gradient(batches: list[PackedBatch]) -> tuple[StepResult, torch.Tensor]:
         torch.manual_seed(0)
-        trainer = Trainer(LSM2(config), dataclasses.replace(small_train_config, beta1=0.0), ALONE)
+        trainer = Trainer(
+            Reconstruction(LSM2(config)), dataclasses.replace(small_train_config, beta1=0.0), ALONE
+        )
         result = fetch_result(trainer.step(0, batches, False))
         return result, torch.cat(
             [
@@ -232,7 +243,7 @@ def test_non_finite_step_leaves_weights_and_moments(
     batch = collate(values, small_model_config)
     trainer = new_trainer(precision=precision)
     assert fetch_result(trainer.step(0, [batch], False)).finite
-    trainer.ema = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.ema.weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     before = state(trainer)
     bad = fetch_result(trainer.step(1, [batch, with_infinity(batch)], False))
     assert not bad.finite and not math.isfinite(bad.loss)
@@ -246,7 +257,7 @@ def test_step_without_targets_changes_nothing(
 ) -> None:
     trainer = new_trainer()
     trainer.step(0, [collate(values, small_model_config)], False)
-    trainer.ema = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+    trainer.ema.weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     before = state(trainer)
     for batches in ([], [collate(torch.full((2, 3, 120), torch.nan), small_model_config)]):
         result = fetch_result(trainer.step(1, batches, False))
@@ -262,7 +273,7 @@ def test_average_is_between_start_and_weights(
     trainer.step(0, [collate(values, small_model_config)], False)
     for name, weight in trainer.model.named_parameters():
         torch.testing.assert_close(
-            trainer.ema[name], 0.1 * start[name] + 0.9 * weight.detach(), rtol=1e-5, atol=1e-7
+            trainer.ema.weights[name], 0.1 * start[name] + 0.9 * weight.detach(), rtol=1e-5, atol=1e-7
         )
 
 
@@ -271,7 +282,9 @@ def test_average_of_decay_zero_is_the_weights(
 ) -> None:
     trainer = new_trainer(ema_decay=0.0)
     trainer.step(0, [collate(values, small_model_config)], False)
-    assert all(torch.equal(trainer.ema[name], weight) for name, weight in trainer.model.named_parameters())
+    assert all(
+        torch.equal(trainer.ema.weights[name], weight) for name, weight in trainer.model.named_parameters()
+    )
 
 
 def test_state_comes_back_bit_for_bit(
@@ -314,9 +327,8 @@ def test_learning_rate_of_very_short_runs_is_positive(steps: int) -> None:
 
 
 def test_average_decay_grows_to_its_setting() -> None:
-    config = TrainConfig(ema_decay=0.9)
-    assert ema_decay(0, config) == 0.1
-    assert [ema_decay(step, config) for step in (80, 81, 10_000)] == [0.9, 0.9, 0.9]
+    assert decay_after(0, 0.9) == 0.1
+    assert [decay_after(step, 0.9) for step in (80, 81, 10_000)] == [0.9, 0.9, 0.9]
 
 
 def test_only_matrices_decay(small_model_config: LSM2Config, small_train_config: TrainConfig) -> None:
