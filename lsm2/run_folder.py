@@ -78,12 +78,14 @@ class RunFolder:
         """config.json; raises InputError where there is none, or one of another format."""
         if not self.config_file.is_file():
             raise InputError(
-                f"{self.path} is not a run: it has no config.json; give the folder that `lsm2 pretrain ... --out` wrote"
+                f"{self.path} is not a run: it has no config.json; give the folder that `lsm2 pretrain ... "
+                "--out` wrote"
             )
         config = read_json(self.config_file, _RESTORE)
         if config.get("format_version") != FORMAT_VERSION:
             raise InputError(
-                f"{self.config_file} has format_version {config.get('format_version')!r}, this lsm2 reads {FORMAT_VERSION}; "
+                f"{self.config_file} has format_version {config.get('format_version')!r}, this lsm2 reads "
+                f"{FORMAT_VERSION}; "
                 "use the lsm2 that wrote it, or train anew into another folder"
             )
         return config
@@ -129,8 +131,7 @@ class RunFolder:
         write_json(self.config_file, settings)
 
     def write_text(self, file: Path, text: str) -> Path:
-        """Write a text file of the run so that a reader finds the old one or the new one, never a part of it.
-        """
+        """Write a text file of the run; a reader finds the old one or the new one, never a part of it."""
         write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
         return file
 
@@ -142,7 +143,8 @@ class RunFolder:
                 continue
             if isinstance(old, list) and isinstance(new, list):
                 raise InputError(
-                    f"{self.path} was trained with other {name.replace('_', ' ')} ({len(old)} of them, now {len(new)}); "
+                    f"{self.path} was trained with other {name.replace('_', ' ')} ({len(old)} of them, now "
+                    f"{len(new)}); "
                     "resume with the same data, heldout_fraction and seed, or train anew into another folder"
                 )
             hint = "; a run can be made longer, not shorter" if name == "train.steps" else ""

@@ -21,7 +21,7 @@ _ROUNDS = 3
 
 @functools.cache
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether a linear layer takes less time in bfloat16 than in float32 on this device, found out once per process.
+    """Whether a linear layer takes less time in bfloat16 than in float32 here, found out once per process.
 
     A GPU is asked; on a CPU both are timed, in turns. PyTorch's product of bfloat16 matrices is 18 times
     slower than that of float32 on a processor with AVX2 alone.

@@ -46,7 +46,8 @@ def find_model(path_or_hub_id: Path | str) -> Path:
             return folder
     if path.exists():
         raise InputError(
-            f"{path} holds no model: it has neither {WEIGHTS} nor model/{WEIGHTS}; give a folder of `lsm2 pretrain` or `save_pretrained`"
+            f"{path} holds no model: it has neither {WEIGHTS} nor model/{WEIGHTS}; give a folder of `lsm2 "
+            "pretrain` or `save_pretrained`"
         )
     return _download(str(path_or_hub_id))
 
@@ -60,7 +61,8 @@ def _download(hub_id: str) -> Path:
         from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
-            f"no folder {hub_id} exists; if it is a model of the Hugging Face hub, `pip install huggingface_hub` first"
+            f"no folder {hub_id} exists; if it is a model of the Hugging Face hub, `pip install "
+            "huggingface_hub` first"
         ) from None
     try:
         return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG, SIGNALS]))
@@ -78,7 +80,8 @@ def load_settings(folder: Path) -> tuple[LSM2Config, Normalization | None]:
     version = values.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{folder / CONFIG} has format_version {version!r}, this lsm2 reads {FORMAT_VERSION}; use the lsm2 that wrote it, or train anew"
+            f"{folder / CONFIG} has format_version {version!r}, this lsm2 reads {FORMAT_VERSION}; use the "
+            "lsm2 that wrote it, or train anew"
         )
     try:
         config = LSM2Config.from_dict(values)
@@ -89,11 +92,13 @@ def load_settings(folder: Path) -> tuple[LSM2Config, Normalization | None]:
         )
     except (KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(
-            f"{folder}: {CONFIG} or {SIGNALS} does not describe a model ({error}); restore the file, or save the model again"
+            f"{folder}: {CONFIG} or {SIGNALS} does not describe a model ({error}); restore the file, or save "
+            "the model again"
         ) from None
     if normalization is not None and len(normalization.signals) != config.num_signals:
         raise InputError(
-            f"{folder / SIGNALS} has {len(normalization.signals)} signals, {CONFIG} says {config.num_signals}; restore the right file"
+            f"{folder / SIGNALS} has {len(normalization.signals)} signals, {CONFIG} says "
+            f"{config.num_signals}; restore the right file"
         )
     return config, normalization
 
@@ -111,7 +116,8 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
     if ours != theirs:
         raise InputError(
-            f"{file} does not fit {folder / CONFIG}: {_differences(ours, theirs)}; restore the pair that was saved together"
+            f"{file} does not fit {folder / CONFIG}: {_differences(ours, theirs)}; restore the pair that was "
+            "saved together"
         )
     model.load_state_dict(weights)
 

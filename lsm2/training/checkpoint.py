@@ -1,4 +1,4 @@
-"""Checkpoints that a crash at any byte cannot spoil: written beside, hashed, and only then given their name."""
+"""Checkpoints that a crash at any byte cannot spoil: written beside, hashed, and then given their name."""
 
 from __future__ import annotations
 

@@ -139,10 +139,10 @@ def _train(
                     f"stopped after step {step + 1} of {train_config.steps}; continue with --resume"
                 )
                 break
-        else:
-            metrics.message(metrics.describe_end(run.path, store.path))
-    if stop.asked or stopping:
+    if stopping and step + 1 < train_config.steps:
         stop.end_process()
+    if last == train_config.steps:
+        metrics.message(metrics.describe_end(run.path, store.path))
 
 
 def _begin_model(
@@ -173,7 +173,8 @@ def _begin_model(
     )
     if different:
         raise InputError(
-            f"the model in {initial} has another shape ({different[0]}: {_shape(theirs, different[0])} instead of "
+            f"the model in {initial} has another shape ({different[0]}: {_shape(theirs, different[0])} "
+            "instead of "
             f"{_shape(ours, different[0])}); choose its preset and sizes"
         )
     model.load_state_dict(theirs)
@@ -197,12 +198,14 @@ def _refuse_or_tell(
     what = f"step {step}: loss or gradient is not finite; its days: {shown}"
     if config.non_finite == "stop":
         raise InputError(
-            f"{what}. The weights are those of before. Look at these days, lower learning_rate = {config.learning_rate}, "
+            f"{what}. The weights are those of before. Look at these days, lower learning_rate = "
+            f"{config.learning_rate}, "
             "or resume with non_finite = 'skip' to leave such steps out"
         )
     if skipped == MOST_SKIPPED_IN_A_ROW:
         raise InputError(
-            f"{what}. It is the {skipped}th such step in a row, so training has diverged: resume with a lower "
+            f"{what}. It is the {skipped}th such step in a row, so training has diverged: resume with a "
+            "lower "
             f"learning_rate than {config.learning_rate}, or train anew"
         )
     metrics.message(f"{what}; skipped, the weights are unchanged")

@@ -51,6 +51,7 @@ class Metrics:
             MofNCompleteColumn(),
             TextColumn("{task.fields[now]}", markup=False),
             TimeRemainingColumn(compact=True),
+            TextColumn("left"),
             console=self._console,
             expand=True,
             disable=path is None or not self._console.is_terminal,
@@ -152,7 +153,8 @@ def describe_start(
     lines = [
         f"data: {num_days} days of {len(people)} people; {len(settings['heldout_subjects'])} people held out",
         f"model: {parameters / 1e6:.1f}M parameters, tokens of {model.config.patch_minutes} minutes",
-        f"on: {ranks.world_size} x {device}, {settings['train']['precision']}, kernels {kernels_for(ranks.device)}",
+        f"on: {ranks.world_size} x {device}, {settings['train']['precision']}, kernels "
+        f"{kernels_for(ranks.device)}",
     ]
     if first_step:
         lines.append(f"continuing after step {first_step}")

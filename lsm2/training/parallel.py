@@ -123,6 +123,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            "device is 'cuda', but PyTorch sees no GPU; use 'cpu' or 'auto', or install a PyTorch built for this GPU"
+            "device is 'cuda', but PyTorch sees no GPU; use 'cpu' or 'auto', or install a PyTorch built for "
+            "this GPU"
         )
     return torch.device(name)

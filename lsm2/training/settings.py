@@ -28,7 +28,8 @@ def run_settings(
     ):
         if ours != theirs:
             raise InputError(
-                f"{name} is {ours} in the model configuration; store {store.path} has {theirs}: set {name} to {theirs}"
+                f"{name} is {ours} in the model configuration; store {store.path} has {theirs}: set {name} "
+                f"to {theirs}"
             )
     heldout = heldout_subjects(store.subjects, train_config.heldout_fraction, train_config.seed)
     if not len(store):

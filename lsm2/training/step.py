@@ -1,4 +1,4 @@
-"""One training step: gradients of all micro-batches and ranks, one division, clipping, a guard, the update."""
+"""One training step: gradients of all micro-batches and ranks, division, clipping, a guard, the update."""
 
 from __future__ import annotations
 

@@ -72,13 +72,16 @@ def edit(path: Path, **changes: object) -> None:
         (lambda folder: edit(folder / "config.json", depth=3), "unknown setting depth"),
         (lambda folder: edit(folder / "config.json", encoder_heads=5), "encoder_heads"),
         (lambda folder: edit(folder / "config.json", encoder_depth=2), "encoder.blocks.1.*is missing"),
-        (lambda folder: edit(folder / "config.json", patch_minutes=20), r"has shape \(32, 10\) instead of \(32, 20\)"),
+        (
+            lambda folder: edit(folder / "config.json", patch_minutes=20),
+            r"has shape \(32, 10\) instead of \(32, 20\)",
+        ),
         (lambda folder: edit(folder / "config.json", num_signals=4), "3 signals, config.json says 4"),
         (lambda folder: edit(folder / "signals.json", mean=[1.0]), "does not describe a model"),
     ],
     ids=[
-        "no config", "no weights", "weights cut", "config cut", "signals cut", "newer format", "unknown setting", "impossible setting",
-        "more blocks", "other patch", "other signals", "means missing",
+        "no config", "no weights", "weights cut", "config cut", "signals cut", "newer format",
+        "unknown setting", "impossible setting", "more blocks", "other patch", "other signals", "means missing",
     ],
 )  # fmt: skip
 def test_damage_is_named(saved: Path, damage, named: str) -> None:

@@ -171,7 +171,7 @@ def test_the_graph_computes_what_eager_mode_does(
 
 
 def assert_near(actual: list[torch.Tensor], eager: list[torch.Tensor], exact: list[torch.Tensor]) -> None:
-    """As near to float32 as eager mode in bfloat16 is, loss and whole gradient, give or take a factor of two."""
+    """As near to float32 as eager mode in bfloat16 is, loss and whole gradient, within a factor of two."""
     off, eager_off = ((float(some[0]) - float(exact[0])) / float(exact[0]) for some in (actual, eager))
     assert abs(off) <= 2 * abs(eager_off) + 1e-3
     whole, eager_whole, exact_whole = (

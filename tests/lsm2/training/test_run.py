@@ -322,7 +322,8 @@ from dataclasses import replace
 import json
 config = json.loads(open(sys.argv[1] + "/config.json").read())
 train = replace(TrainConfig(**config["train"]), **json.loads(sys.argv[3]))
-pretrain(LSM2Config.from_dict(config["model"]), train, DayStore.open(config["store"]["path"]), sys.argv[2], resume=True)
+store = DayStore.open(config["store"]["path"])
+pretrain(LSM2Config.from_dict(config["model"]), train, store, sys.argv[2], resume=True)
 """
 
 

@@ -98,9 +98,16 @@ def test_very_unequal_micro_batches_give_the_gradient_of_one_batch(
     one without anything.
     """
     config = LSM2Config(
-        num_signals=3, window_minutes=480, encoder_width=32, encoder_depth=1, encoder_heads=2, decoder=decoder, decoder_width=16,
-        decoder_depth=1, decoder_heads=1,
-    )  # fmt: skip
+        num_signals=3,
+        window_minutes=480,
+        encoder_width=32,
+        encoder_depth=1,
+        encoder_heads=2,
+        decoder=decoder,
+        decoder_width=16,
+        decoder_depth=1,
+        decoder_heads=1,
+    )
     values = torch.randn(6, 3, 480, generator=torch.Generator().manual_seed(2))
     hidden = torch.rand(6, config.num_tokens, generator=torch.Generator().manual_seed(3)) < 0.6
     values[1, :, 30:] = torch.nan
