@@ -1,6 +1,7 @@
 """The arrows between rooms point down, and nothing heavy or optional is imported before it is used."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND_FLOOR = ("errors", "config", "presets", "files", "rng", "progress", "run_folder")
-ROOMS = (*GROUND_FLOOR, "data", "importers", "simulate", "model", "training", "evaluate", "report", "cli", "__main__")
+ROOMS = (
+    *GROUND_FLOOR,
+    "data",
+    "importers",
+    "simulate",
+    "model",
+    "training",
+    "evaluate",
+    "report",
+    "cli",
+    "__main__",
+)
 OPTIONAL = {"matplotlib", "sklearn", "pandas", "polars", "triton"}
 MAY_USE_KERNELS = {Path("lsm2/model/attention.py"), Path("lsm2/model/joint_days.py")}
 DATA_LEAVES = {"signals", "tokens", "masking"}
+MOST_LINES_OF_A_FILE = 300
+MOST_FILES_OF_A_FOLDER = 14
+BUDGETS = {("lsm2_kernels", "csrc"): 6_000, ("lsm2",): 12_000, ("benchmarks",): 6_500}
 KERNELS_MAY_IMPORT = {
     "__init__": {"attention", "packing"},
     "attention": {"_checks", "_ops", "packing"},
@@ -25,6 +40,7 @@ KERNELS_MAY_IMPORT = {
 FILES = sorted(
     path.relative_to(ROOT) for package in ("lsm2", "lsm2_kernels") for path in (ROOT / package).rglob("*.py")
 )
+BENCHMARKS = sorted(path.relative_to(ROOT) for path in (ROOT / "benchmarks").rglob("*.py"))
 
 
 def imported(path: Path, only_at_import: bool = False) -> Iterator[str]:
@@ -109,11 +125,43 @@ def test_nothing_optional_is_imported_before_use_and_nothing_imports_tests(path)
     assert not {name.split(".")[0] for name in imported(path)} & {"tests", "benchmarks", "conftest"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@pytest.mark.parametrize("path", [*FILES, *BENCHMARKS], ids=str)
 def test_files_have_a_purpose_and_a_readable_length(path):
-    assert not {"util", "utils", "helper", "helpers", "misc", "common"} & {
-        part.removesuffix(".py") for part in path.parts
-    }
-    assert len((ROOT / path).read_text().splitlines()) <= 330
+    drawers = {"util", "utils", "helper", "helpers", "misc", "common"}
+    assert not drawers & {part.removesuffix(".py") for part in path.parts}
     text = (ROOT / path).read_text()
+    assert len(text.splitlines()) <= MOST_LINES_OF_A_FILE
     assert ast.get_docstring(ast.parse(text)) or not text, f"{path} does not say what it is for"
+
+
+def test_no_circle_of_imports():
+    """A module that imports another reaches itself through no chain of imports, those for types alone included."""
+    files = {
+        ".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in [*FILES, *BENCHMARKS]
+    }
+    arrows = {name: (set(imported(path)) & files.keys()) - {name} for name, path in files.items()}
+    # A package's __init__ gathers what lies in it, and `from package import module` names it on the way.
+    for name, targets in arrows.items():
+        arrows[name] = {target for target in targets if not name.startswith(f"{target}.")}
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert not arrows, f"these import each other in a circle, or such a circle: {sorted(arrows)}"
+
+
+def test_folders_are_small_enough_to_look_through():
+    for folder in {path.parent for path in [*FILES, *BENCHMARKS]}:
+        files = [path for path in (ROOT / folder).glob("*.py") if path.name != "__init__.py"]
+        assert len(files) <= MOST_FILES_OF_A_FOLDER, f"{folder} holds {len(files)} files"
+
+
+@pytest.mark.parametrize("rooms", BUDGETS, ids=" + ".join)
+def test_every_part_keeps_to_its_budget_of_lines(rooms):
+    counts: Counter[str] = Counter()
+    for part in rooms:
+        for path in sorted((ROOT / part).rglob("*")):
+            if path.suffix in {".py", ".cpp", ".h"}:
+                place = path.relative_to(ROOT).parts
+                counts["/".join(place[:-1][:2])] += len(path.read_text().splitlines())
+    print(*(f"{count:6d}  {name}" for name, count in sorted(counts.items())), sep="\n")
+    assert counts.total() <= BUDGETS[rooms], f"{' + '.join(rooms)} has {counts.total()} lines"
