@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, PositionalMetavarFromFieldName
@@ -16,6 +16,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Positiona
 from lsm2 import presets
 from lsm2.config import Decoder, LSM2Config, MaskingConfig, TrainConfig
 from lsm2.errors import InputError
+from lsm2.importers.table import TableOptions
 
 if TYPE_CHECKING:
     from lsm2.data.store import DayStore
@@ -93,57 +94,23 @@ def table(
     source: Positional[Path],
     out: Positional[Path],
     /,
-    columns: tuple[str, ...] = (),
-    subject: str = "subject",
-    timestamp: str = "timestamp",
-    signal: str = "signal",
-    value: str = "value",
-    where: str | None = None,
-    sample_minutes: int = 1,
-    timezone: str = "local",
-    aggregate: Literal["none", "mean"] = "none",
-    min_observed: float = 0.0,
-    log1p: tuple[str, ...] = (),
-    units: dict[str, str] = {},  # noqa: B006  (tyro reads the default; nothing changes it)
+    options: OmitArgPrefixes[TableOptions] = TableOptions(),
+    replace: bool = False,
 ) -> None:
     """CSV or Parquet, a file or a folder of them: long (subject, timestamp, signal, value) or wide (a column per signal).
 
     Args:
         source: The file, or the folder.
         out: Folder of the new store.
-        columns: The signals to take, in this order; all if none is named.
-        subject: Column that names the person.
-        timestamp: Column of the time.
-        signal: Column that names the signal, in a long table.
-        value: Column of the value, in a long table.
-        where: A true/false column; only rows where it is true are read.
-        sample_minutes: Minutes per sample, a divisor of 60.
-        timezone: `local` if times are wall clock, else the IANA zone that people lived in.
-        aggregate: `mean` averages several values of one epoch; otherwise they are an error.
-        min_observed: Leave out days of which less than this fraction is observed.
-        log1p: Signals to normalise through log(1 + x).
-        units: Signal and unit, signal and unit, ...
+        replace: Put the new store in the place of the one at OUT.
     """
+    from lsm2.importers.report import ImportReport
     from lsm2.importers.table import import_table
 
-    store = import_table(
-        source,
-        out,
-        columns=columns or None,
-        subject=subject,
-        timestamp=timestamp,
-        signal=signal,
-        value=value,
-        where=where,
-        sample_minutes=sample_minutes,
-        timezone=timezone,
-        aggregate=aggregate,
-        min_observed=min_observed,
-        log1p=log1p,
-        units=units,
-        progress=True,
-    )
+    store = import_table(source, out, options, replace=replace, progress=True)
     print(f"{out}: {len(store)} days of {len(store.subjects)} people, {len(store.signals)} signals")
+    for line in ImportReport.read(store.path).lines()[1:]:
+        print(line)
 
 
 app.command(importers, name="import", help="Turn files of wearables into a store of days.")
