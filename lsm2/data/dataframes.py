@@ -73,9 +73,10 @@ def warn_of_clipped(normalised: np.ndarray, normalization: Normalization) -> Non
         signal, bounds = normalization.signals[index], np.full((len(normalization.signals), 2), [-CLIP, CLIP])
         low, high = normalization.invert(bounds)[index]
         warnings.warn(
-            f"{clipped[index]} of {observed[index]} values of {signal.name!r} lie outside {low:.4g} to {high:.4g} {signal.unit}, "
-            "all that the model knows, and are clipped; is the unit another one?",
-            stacklevel=2,
+            f"{clipped[index]} of {observed[index]} values of {signal.name!r} lie outside "
+            f"{f'{low:.4g} to {high:.4g} {signal.unit}'.rstrip()}, all that the model knows, and are clipped; "
+            "is the unit another one?",
+            stacklevel=5,
         )
 
 
@@ -219,5 +220,5 @@ def _warn_of_sparse(grid: DayGrid) -> None:
         warnings.warn(
             f"the frame has a value of {signal!r} every {minutes_text(finest[signal])}, but the model was trained on one every "
             f"{minutes_text(grid.sample_minutes)}: most of its samples will be missing",
-            stacklevel=2,
+            stacklevel=6,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,26 +70,32 @@ class PlausibleRanges:
 
     def __init__(self, signals: Sequence[Signal]) -> None:
         self._signals = signals
-        self._low = np.array([signal.low for signal in signals])[:, None]
-        self._high = np.array([signal.high for signal in signals])[:, None]
+        self._bounded = [
+            index
+            for index, signal in enumerate(signals)
+            if math.isfinite(signal.low) or math.isfinite(signal.high)
+        ]
         self.outside = np.zeros(len(signals), dtype=np.int64)
         """(C,) how many values were outside."""
         self._observed = np.zeros(len(signals), dtype=np.int64)
 
     def clear(self, values: np.ndarray) -> None:
         """Make the values of one day (C, L) that are outside missing, in place."""
-        outside = (values < self._low) | (values > self._high)
-        self._observed += (~np.isnan(values)).sum(1)
-        self.outside += outside.sum(1)
-        values[outside] = np.nan
+        for index in self._bounded:
+            signal, samples = self._signals[index], values[index]
+            outside = (samples < signal.low) | (samples > signal.high)
+            self._observed[index] += np.count_nonzero(~np.isnan(samples))
+            self.outside[index] += np.count_nonzero(outside)
+            samples[outside] = np.nan
 
     def check(self, source: str, advice: Advice) -> None:
         """Raise InputError if more than half of a signal's values were outside."""
         for signal, observed, count in zip(self._signals, self._observed, self.outside, strict=True):
             if 2 * count > observed:
+                bounds = f"{signal.low:g} to {signal.high:g} {signal.unit}".rstrip()
                 raise InputError(
-                    f"{source}: {count} of {observed} values of {signal.name!r} are outside {signal.low:g} to {signal.high:g} "
-                    f"{signal.unit}; is the unit another one? {advice.unit.format(signal=signal.name)}"
+                    f"{source}: {count} of {observed} values of {signal.name!r} are outside {bounds}; "
+                    f"is the unit another one? {advice.unit.format(signal=signal.name)}"
                 )
 
 

@@ -78,7 +78,7 @@ def commonest_step(steps: np.ndarray) -> int | None:
 
 def minutes_text(minutes: int) -> str:
     """1 minute, 5 minutes."""
-    return f"{minutes} minute{'s' * (minutes != 1)}"
+    return "1 minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def _sampling_of_few(total: np.ndarray, source: str) -> Sampling:
@@ -104,7 +104,12 @@ def _sampling_of_few(total: np.ndarray, source: str) -> Sampling:
 
 
 def _commonest(counts: np.ndarray) -> int:
-    return int(counts[1:].argmax()) + 1
+    """The commonest step of these within an hour; of several about as common, the one with the most multiples among all.
+
+    Where most values are missing, two steps in one are about as common as one.
+    """
+    common = 1 + np.flatnonzero(2 * counts[1:] >= counts[1:].max())
+    return int(max(common, key=lambda step: (counts[step::step].sum(), counts[step])))
 
 
 def _is_regular(counts: np.ndarray) -> bool:

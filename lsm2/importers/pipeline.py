@@ -133,12 +133,12 @@ def _days(
     observed_samples = np.zeros(len(signals), dtype=np.int64)
     people: set[str] = set()
     for subject, date, values in grid.days(ranges, [signal.name for signal in signals], report.sample_minutes):
-        observed = ~np.isnan(values)
-        if not observed.any() or observed.mean() < min_observed:
+        observed = np.count_nonzero(~np.isnan(values), axis=1)
+        if not observed.any() or observed.sum() / values.size < min_observed:
             report.days_left_out += 1
             continue
         people.add(subject)
-        observed_samples += observed.sum(1)
+        observed_samples += observed
         report.days += 1
         yield Day(subject, (_EPOCH + datetime.timedelta(days=date)).isoformat(), values)
     ranges.check(str(source), ADVICE)

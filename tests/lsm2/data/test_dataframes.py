@@ -24,7 +24,10 @@ SAMPLES = 120  # of 12 minutes each
 @pytest.fixture
 def model(small_model_config: LSM2Config) -> LSM2:
     torch.manual_seed(0)
-    return LSM2(small_model_config, NORMALIZATION).eval()
+    config = dataclasses.replace(
+        small_model_config, window_minutes=1440, sample_minutes=12, patch_minutes=120
+    )
+    return LSM2(config, NORMALIZATION).eval()
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ FRAMES = {
 @pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
 def test_frames_say_what_arrays_say(model: LSM2, days: np.ndarray, make) -> None:
     frame = make(days)
-    embedded, filled, ahead = model.encode(frame), model.impute(frame), model.forecast(frame, 20)
+    embedded, filled, ahead = model.encode(frame), model.impute(frame), model.forecast(frame, 240)
     assert type(embedded) is type(filled) is type(ahead) is type(frame)
     assert list(embedded.columns) == ["subject", "date", *(f"e{i}" for i in range(32))]
     assert list(filled.columns) == list(ahead.columns) == ["subject", "timestamp", *NAMES]
@@ -77,7 +80,7 @@ def test_frames_say_what_arrays_say(model: LSM2, days: np.ndarray, make) -> None
         filled[NAMES].to_numpy().reshape(3, SAMPLES, 3).transpose(0, 2, 1), model.impute(days)
     )
     np.testing.assert_array_equal(
-        ahead[NAMES].to_numpy().reshape(3, 20, 3).transpose(0, 2, 1), model.forecast(days, 20)
+        ahead[NAMES].to_numpy().reshape(3, 20, 3).transpose(0, 2, 1), model.forecast(days, 240)
     )
     assert (
         str(ahead["timestamp"][0]) == "2024-03-03 20:00:00"
@@ -98,17 +101,18 @@ def test_missing_subject_and_signal_are_fine(model: LSM2, days: np.ndarray) -> N
     ("change", "named"),
     [
         (lambda frame: frame.rename(columns={"timestamp": "time"}), "no column timestamp"),
-        (lambda frame: frame.assign(timestamp=frame["timestamp"].astype(str)), "not times"),
+        (lambda frame: frame.assign(timestamp="4/12/2016 2:47:30 PM"), "row 0 .*is not a time"),
+        (lambda frame: frame.assign(timestamp=5), "column 'timestamp' holds int64, not times"),
         (
-            lambda frame: frame.assign(timestamp=frame["timestamp"].where(frame.index != 5)),
-            "timestamp is empty in row",
+            lambda frame: frame.assign(timestamp=frame["timestamp"].where(frame.index != frame.index[0])),
+            "row 0.*, column 'timestamp' is empty",
         ),
         (lambda frame: frame.assign(steps=1.0), "no signal 'steps'"),
-        (lambda frame: frame.assign(a="much"), "column a cannot be read as numbers"),
-        (lambda frame: pandas.concat([frame, frame.iloc[:1]]), "two values at 2024-03-0"),
+        (lambda frame: frame.assign(a="much"), "row 0 .*, column 'a': 'much' is not a number"),
+        (lambda frame: pandas.concat([frame, frame.iloc[:1]]), "row 360 .* already has a value of '.' in the 12 min from 2024-03-0"),
         (lambda frame: frame.iloc[:0], "no rows"),
     ],
-    ids=["no time", "text", "empty time", "unknown signal", "no numbers", "twice", "empty"],
+    ids=["no time", "text", "no times", "empty time", "unknown signal", "no numbers", "twice", "empty"],
 )
 def test_bad_frames_are_named(model: LSM2, days: np.ndarray, change, named: str) -> None:
     with pytest.raises(InputError, match=named):
@@ -121,6 +125,6 @@ def test_models_that_cannot_read_frames_say_so(model: LSM2, days: np.ndarray) ->
         model.encode(frame, level="token")
     with pytest.raises(InputError, match=r"no signals\.json"):
         LSM2(model.config).encode(frame)
-    odd = LSM2(dataclasses.replace(model.config, window_minutes=70), NORMALIZATION)
+    odd = LSM2(dataclasses.replace(model.config, window_minutes=840), NORMALIZATION)
     with pytest.raises(InputError, match="70 samples"):
         odd.impute(frame)
