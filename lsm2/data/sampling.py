@@ -51,7 +51,9 @@ def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> 
             "choose signals with --columns, or name one sampling for all with --sample-minutes and --aggregate mean"
         )
     _check_divides(finest, source)
-    return Sampling(finest, True, {signal: minutes for signal, minutes in of_signal.items() if minutes > finest})
+    return Sampling(
+        finest, True, {signal: minutes for signal, minutes in of_signal.items() if minutes > finest}
+    )
 
 
 def clear_steps(

@@ -137,6 +137,8 @@ def _cast(
         converted = pc.cast(cells, target)
     except pa.ArrowException:
         at = first_failing(cells, lambda part: pc.cast(part, target))
-        raise InputError(f"{place(at)}, column {column!r}: {cells[at].as_py()!r} is not {wanted}; {remedy}") from None
+        raise InputError(
+            f"{place(at)}, column {column!r}: {cells[at].as_py()!r} is not {wanted}; {remedy}"
+        ) from None
     filled = converted.fill_null(False if pa.types.is_boolean(target) else np.nan)
     return np.array(filled.to_numpy(zero_copy_only=False))

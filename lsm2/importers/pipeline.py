@@ -79,9 +79,7 @@ def import_rows(
     options.checked()
     check_replaceable(out, replace)
     scratch = next(folder for folder in out.absolute().parents if folder.is_dir())
-    grid = DayGrid(
-        options.sample_minutes or 1, ADVICE, average=options.aggregate == "mean", folder=scratch
-    )
+    grid = DayGrid(options.sample_minutes or 1, ADVICE, average=options.aggregate == "mean", folder=scratch)
     report = ImportReport(timezone=options.timezone)
     available: dict[str, None] = {}
     for rows in counted(batches, "reading batches of rows", progress):
@@ -132,7 +130,9 @@ def _days(
     report.min_observed = min_observed
     observed_samples = np.zeros(len(signals), dtype=np.int64)
     people: set[str] = set()
-    for subject, date, values in grid.days(ranges, [signal.name for signal in signals], report.sample_minutes):
+    for subject, date, values in grid.days(
+        ranges, [signal.name for signal in signals], report.sample_minutes
+    ):
         observed = np.count_nonzero(~np.isnan(values), axis=1)
         if not observed.any() or observed.sum() / values.size < min_observed:
             report.days_left_out += 1
@@ -145,6 +145,6 @@ def _days(
     report.people = len(people)
     num_samples = max(1, report.days * 1440 // report.sample_minutes)
     for signal, count, outside in zip(signals, observed_samples, ranges.outside, strict=True):
-        report.coverage[signal.name] = round(float(count / num_samples), 4)
+        report.coverage[signal.name] = float(count / num_samples)
         if outside:
             report.values_out_of_range[signal.name] = int(outside)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import datetime
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
 from lsm2 import LSM2, LSM2Config
-from lsm2.data import Normalization, Signal
+from lsm2.data import DayStore, Normalization, Signal
 from lsm2.errors import InputError
 
 pandas = pytest.importorskip("pandas")
@@ -34,6 +35,7 @@ def model(small_model_config: LSM2Config) -> LSM2:
 def days() -> np.ndarray:
     """Two days of p1, one of p2."""
     values = np.random.default_rng(0).normal(size=(3, 3, SAMPLES)).astype(np.float32)
+    values[:, 0] += 60
     values[:, :, 30:60] = np.nan
     values[1, 2] = np.nan
     return values
@@ -109,7 +111,10 @@ def test_missing_subject_and_signal_are_fine(model: LSM2, days: np.ndarray) -> N
         ),
         (lambda frame: frame.assign(steps=1.0), "no signal 'steps'"),
         (lambda frame: frame.assign(a="much"), "row 0 .*, column 'a': 'much' is not a number"),
-        (lambda frame: pandas.concat([frame, frame.iloc[:1]]), "row 360 .* already has a value of '.' in the 12 min from 2024-03-0"),
+        (
+            lambda frame: pandas.concat([frame, frame.iloc[:1]]),
+            "row 360 .* already has a value of '.' in the 12 min from 2024-03-0",
+        ),
         (lambda frame: frame.iloc[:0], "no rows"),
     ],
     ids=["no time", "text", "no times", "empty time", "unknown signal", "no numbers", "twice", "empty"],
@@ -128,3 +133,76 @@ def test_models_that_cannot_read_frames_say_so(model: LSM2, days: np.ndarray) ->
     odd = LSM2(dataclasses.replace(model.config, window_minutes=840), NORMALIZATION)
     with pytest.raises(InputError, match="70 samples"):
         odd.impute(frame)
+
+
+def test_index_of_times_and_lazy_frames_are_taken(model: LSM2, days: np.ndarray) -> None:
+    frame = wide(days)
+    expected = model.encode(frame)
+    by_time = frame.set_index("timestamp")
+    for given in (by_time, by_time.rename_axis(None), frame.set_index(["subject", "timestamp"])):
+        pandas.testing.assert_frame_equal(model.encode(given), expected)
+    lazy = polars.from_pandas(frame).lazy()
+    assert model.encode(lazy).equals(model.encode(lazy.collect()))
+
+
+def test_lists_are_arrays_and_other_things_are_refused(
+    model: LSM2, days: np.ndarray, small_store: DayStore
+) -> None:
+    np.testing.assert_array_equal(model.encode(days.tolist()), model.encode(days))
+    np.testing.assert_array_equal(model.encode([day for day in days]), model.encode(days))
+    with_none = [[[None if np.isnan(x) else x for x in row] for row in day] for day in days.tolist()]
+    np.testing.assert_array_equal(model.impute(with_none), model.impute(days))
+    for given, words in (
+        (small_store, r"a DayStore; .*store\.values\(0\)"),
+        ("days.csv", "a str that is no array of numbers"),
+        ({"a": 1}, "a dict that is no array of numbers"),
+        ([[1, 2], [3]], "a list that is no array of numbers"),
+        (None, "a NoneType|has shape"),
+    ):
+        with pytest.raises(InputError, match=words):
+            model.encode(given)
+
+
+def test_minutes_may_be_a_float_that_is_whole(model: LSM2, days: np.ndarray) -> None:
+    np.testing.assert_array_equal(model.forecast(days, 240.0), model.forecast(days, 240))
+    np.testing.assert_array_equal(model.forecast(days, np.float32(240)), model.forecast(days, 240))
+    for minutes in (60.5, "60", True, float("nan"), None):
+        with pytest.raises(InputError, match="give a whole number of minutes"):
+            model.forecast(days, minutes)
+
+
+def test_days_without_a_value_are_left_out(model: LSM2, days: np.ndarray) -> None:
+    frame = wide(days)
+    frame.loc[frame["subject"] == "p2", NAMES] = np.nan
+    assert list(model.encode(frame)["subject"]) == ["p1", "p1"]
+    frame[NAMES] = np.nan
+    with pytest.raises(InputError, match="no values"):
+        model.encode(frame)
+
+
+def test_another_sampling_warns_or_is_refused(model: LSM2, days: np.ndarray) -> None:
+    frame = wide(days)
+    hourly = frame[frame["timestamp"].dt.minute == 0]
+    with pytest.warns(
+        UserWarning, match="'a' every 60 minutes, but the model was trained on one every 12 minutes"
+    ):
+        model.encode(hourly)
+    finer = frame.assign(
+        timestamp=frame["timestamp"].dt.normalize()
+        + (frame["timestamp"] - frame["timestamp"].dt.normalize()) / 12
+    )
+    with pytest.raises(InputError, match=r"every 1 min, but a sample lasts 12 min; .*resample\('12min'\)"):
+        model.encode(finer)
+
+
+def test_values_of_another_unit_warn(model: LSM2, days: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.encode(days)
+        model.encode(wide(days))
+    days[:, 0] *= 1000
+    for given in (days, wide(days)):
+        with pytest.warns(
+            UserWarning, match="270 of 270 values of 'a' lie outside 10 to 110, all that the model knows"
+        ):
+            model.encode(given)

@@ -20,7 +20,10 @@ CLONE = Path(__file__).parents[3]
 def rows(seconds: np.ndarray, values: np.ndarray, subject: str = "ann") -> Rows:
     zeros = np.zeros(len(seconds), dtype=np.int64)
     return Rows(
-        lambda row: f"row {row}", Coded(zeros, [subject]), seconds.astype(np.int64), [(Coded(zeros, ["x"]), values)]
+        lambda row: f"row {row}",
+        Coded(zeros, [subject]),
+        seconds.astype(np.int64),
+        [(Coded(zeros, ["x"]), values)],
     )
 
 
@@ -47,13 +50,18 @@ def test_averages_of_longer_samples_weigh_every_value() -> None:
 def test_two_values_in_one_longer_sample_are_named() -> None:
     grid = DayGrid(1, ADVICE)
     grid.add(rows(np.array([0, 300, 420]), np.ones(3)))
-    with pytest.raises(InputError, match="'ann' .* at 1970-01-01 00:05 and at 1970-01-01 00:07.* 5 minutes; AVERAGE"):
+    with pytest.raises(
+        InputError, match="'ann' .* at 1970-01-01 00:05 and at 1970-01-01 00:07.* 5 minutes; AVERAGE"
+    ):
         only_day(grid, 5)
 
 
 @pytest.mark.parametrize(
     ("step", "sample", "words"),
-    [(15, 1, "every 15 s, but a sample lasts 1 min; FINER 1"), (60, 5, "every 1 min, but a sample lasts 5 min; FINER 5")],
+    [
+        (15, 1, "every 15 s, but a sample lasts 1 min; FINER 1"),
+        (60, 5, "every 1 min, but a sample lasts 5 min; FINER 5"),
+    ],
 )
 def test_values_that_come_more_often_than_samples_are_told(step: int, sample: int, words: str) -> None:
     with pytest.raises(InputError, match="row 1: .* has a value of 'x' " + words):
@@ -62,7 +70,9 @@ def test_values_that_come_more_often_than_samples_are_told(step: int, sample: in
 
 def test_the_same_time_twice_is_a_duplicate() -> None:
     seconds = np.append(np.arange(100), 7) * 60
-    with pytest.raises(InputError, match="row 100: .* already has a value of 'x' in the 1 min from 1970-01-01 00:07; AVERAGE"):
+    with pytest.raises(
+        InputError, match="row 100: .* already has a value of 'x' in the 1 min from 1970-01-01 00:07; AVERAGE"
+    ):
         DayGrid(1, ADVICE).add(rows(seconds, np.ones(101)))
 
 

@@ -28,7 +28,11 @@ def test_gaps_do_not_fool_it(every: int, share: float) -> None:
 
 def test_signals_may_come_less_often_in_whole_multiples() -> None:
     found = find_sampling(
-        [("ann", "hr", steps(kept(5, 0.9))), ("ann", "walk", steps(kept(15, 1))), ("bo", "walk", steps(kept(15, 1)))],
+        [
+            ("ann", "hr", steps(kept(5, 0.9))),
+            ("ann", "walk", steps(kept(15, 1))),
+            ("bo", "walk", steps(kept(15, 1))),
+        ],
         "a.csv",
     )
     assert found == Sampling(5, True, {"walk": 15})

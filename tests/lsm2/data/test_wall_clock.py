@@ -62,7 +62,9 @@ def test_times_before_1970_and_fractions_keep_their_minute() -> None:
 def test_a_named_zone_is_the_clock_that_people_saw() -> None:
     instants = pa.array(utc_minutes("2024-07-01T00:00", 3))
     seconds, keep = wall_clock(instants.cast(pa.timestamp("us", tz="Europe/Berlin")))
-    assert seconds.tolist() == [int(np.datetime64("2024-07-01T02:00", "s").astype(int)) + 60 * i for i in range(3)]
+    assert seconds.tolist() == [
+        int(np.datetime64("2024-07-01T02:00", "s").astype(int)) + 60 * i for i in range(3)
+    ]
     assert keep.all()
     # A zone that is named by the user counts more than the one that the times are written in.
     other, _ = wall_clock(instants.cast(pa.timestamp("us", tz="Europe/Berlin")), "Asia/Tokyo")

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lsm2.data import LSM2_SIGNALS, DayStore, Signal
+from lsm2.data import LSM2_SIGNALS, DayStore, Signal, day_grid
 from lsm2.errors import InputError
-from lsm2.data import day_grid
 from lsm2.importers import table_file
 from lsm2.importers.table import TableOptions, import_table
 
@@ -223,9 +222,7 @@ def test_days_on_which_clocks_change(tmp_path):
 
 
 def test_wall_clock_of_a_named_zone_stays_as_it_is(tmp_path):
-    store = imported(
-        write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", timezone="America/Chicago"
-    )
+    store = imported(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", timezone="America/Chicago")
     assert_is_wide(store, ["heart_rate", "mood"])
 
 
@@ -334,9 +331,7 @@ def test_bad_file_is_named_and_nothing_is_touched(tmp_path, content, arguments, 
     source = tmp_path / "a.csv"
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "good.csv").write_text(HEADER + "s,2024-03-01,1\n")
-    before = (
-        imported(tmp_path / "good.csv", tmp_path / "store").path.joinpath("manifest.json").read_bytes()
-    )
+    before = imported(tmp_path / "good.csv", tmp_path / "store").path.joinpath("manifest.json").read_bytes()
     with pytest.raises(InputError) as error:
         imported(source, tmp_path / "store", **arguments)
     for word in words:
