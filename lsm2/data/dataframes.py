@@ -1,4 +1,4 @@
-"""Days as pandas or polars DataFrames: wide (timestamp, a column per signal) or long (timestamp, signal, value), subject optional."""
+"""Days as pandas or polars DataFrames with a timestamp: wide (a column per signal) or long (signal, value)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BATCH_ROWS = 2**17
 
 
 def days_given(values: Any) -> Any:
-    """What a caller gave as days: a DataFrame, an array or a tensor; lists become arrays, and a LazyFrame is collected.
+    """What a caller gave as days: a DataFrame, array or tensor; lists become arrays, LazyFrames DataFrames.
 
     Raises InputError for anything else, and for what holds no numbers.
     """
@@ -49,8 +49,8 @@ def days_given(values: Any) -> Any:
         return array if array.dtype.kind in "fiub" else array.astype(np.float32)
     except (TypeError, ValueError):
         raise InputError(
-            f"the days are a {type(values).__name__} that is no array of numbers; give a pandas or polars DataFrame, "
-            "or numbers of shape (days, signals, samples) with NaN where nothing was measured"
+            f"the days are a {type(values).__name__} that is no array of numbers; give a pandas or polars "
+            "DataFrame, or numbers of shape (days, signals, samples) with NaN where nothing was measured"
         ) from None
 
 
@@ -66,7 +66,7 @@ def whole_minutes(minutes: Any) -> int:
 
 
 def warn_of_clipped(normalised: np.ndarray, normalization: Normalization) -> None:
-    """Warn of signals whose values (..., C, L) the normalisation clipped for the most part: their unit may be another one."""
+    """Warn of signals of which the normalisation clipped most values (..., C, L): is the unit another one?"""
     per_signal = np.moveaxis(normalised, -2, 0).reshape(len(normalization.signals), -1)
     clipped, observed = (np.abs(per_signal) >= CLIP).sum(1), (~np.isnan(per_signal)).sum(1)
     for index in np.flatnonzero(2 * clipped > observed):
@@ -74,8 +74,8 @@ def warn_of_clipped(normalised: np.ndarray, normalization: Normalization) -> Non
         low, high = normalization.invert(bounds)[index]
         warnings.warn(
             f"{clipped[index]} of {observed[index]} values of {signal.name!r} lie outside "
-            f"{f'{low:.4g} to {high:.4g} {signal.unit}'.rstrip()}, all that the model knows, and are clipped; "
-            "is the unit another one?",
+            f"{f'{low:.4g} to {high:.4g} {signal.unit}'.rstrip()}, all that the model knows, and are "
+            "clipped; is the unit another one?",
             stacklevel=5,
         )
 
@@ -102,9 +102,9 @@ class FrameDays:
     def from_frame(cls, frame: Any, signals: Sequence[Signal], sample_minutes: int) -> FrameDays:
         """Cut a frame into days exactly as `lsm2 import table` cuts a file.
 
-        A signal without a column is missing all day. Days without any value are left out. Warns if values come less often than every
-        `sample_minutes`. Raises InputError naming the column and row (from 0) for anything that cannot be read, and for two values in
-        one sample.
+        A signal without a column is missing all day. Days without any value are left out. Warns if values
+        come less often than every `sample_minutes`. Raises InputError naming the column and row (from 0) for
+        anything that cannot be read, and for two values in one sample.
         """
         table = _table(frame)
         if not table.num_rows:
@@ -141,7 +141,7 @@ class FrameDays:
         return self._frame(columns, repeat=1)
 
     def samples(self, values: np.ndarray) -> Any:
-        """The last samples of each day, (B, C, samples) -> a wide frame with subject, timestamp and every signal."""
+        """The last samples of each day, (B, C, samples) -> a wide frame: subject, timestamp, every signal."""
         num_samples, count = self.values.shape[2], values.shape[2]
         minutes = np.arange(num_samples - count, num_samples) * (MINUTES_PER_DAY // num_samples)
         times = self.dates.astype("datetime64[s]")[:, None] + (minutes * 60).astype("timedelta64[s]")
@@ -177,7 +177,8 @@ def _table(frame: Any) -> pa.Table:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
         raise InputError(
-            f"the frame cannot be read ({'; '.join(map(str, error.args))}); give each column one name and one type"
+            f"the frame cannot be read ({'; '.join(map(str, error.args))}); "
+            "give each column one name and one type"
         ) from None
 
 
@@ -218,7 +219,7 @@ def _warn_of_sparse(grid: DayGrid) -> None:
     if finest and min(finest.values()) > grid.sample_minutes:
         signal = min(finest, key=lambda name: finest[name])
         warnings.warn(
-            f"the frame has a value of {signal!r} every {minutes_text(finest[signal])}, but the model was trained on one every "
-            f"{minutes_text(grid.sample_minutes)}: most of its samples will be missing",
+            f"the frame has a value of {signal!r} every {minutes_text(finest[signal])}, but the model was "
+            f"trained on one every {minutes_text(grid.sample_minutes)}: most of its samples will be missing",
             stacklevel=6,
         )

@@ -1,4 +1,4 @@
-"""The one door from rows to days: values by person, day and signal, in whatever order they come, from files and DataFrames alike."""
+"""The door from rows to days, for files and DataFrames: values by person, day and signal, in any order."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Rows:
     seconds: np.ndarray
     """(n,) int64: wall clock, in seconds since 1970-01-01 00:00."""
     series: Sequence[tuple[Coded, np.ndarray]]
-    """Signals and values (n,) float64 of the rows, NaN = missing; a wide table has one pair for each signal."""
+    """Signal and value (n,) float64 of each row, NaN = missing; a wide table has one pair for each signal."""
     available: Sequence[str] = ()
     """All signals that the source is known to have, asked for or not."""
     source: str = ""
@@ -66,7 +66,7 @@ class Rows:
 
 
 class PlausibleRanges:
-    """The rule for values outside a signal's plausible range: they are missing, and most of a signal's are an error."""
+    """Values outside a signal's plausible range are missing; if most of a signal are, that is an error."""
 
     def __init__(self, signals: Sequence[Signal]) -> None:
         self._signals = signals
@@ -117,7 +117,10 @@ class DayGrid:
         self._counts = _GrowingRows(self.num_samples, 0.0, folder) if average else None
 
     def add(self, rows: Rows) -> None:
-        """Take in rows; raises InputError naming the first one whose sample already has a value, unless values are averaged."""
+        """Take in rows.
+
+        Raises InputError naming the first one whose sample already has a value, unless values are averaged.
+        """
         minutes = rows.seconds // 60
         dates = minutes // MINUTES_PER_DAY
         slots = minutes % MINUTES_PER_DAY // self.sample_minutes
@@ -138,8 +141,10 @@ class DayGrid:
                 raise self._duplicate(rows, signals, values, int(there[repeated]))
 
     def steps(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """(subject, signal, counts) for everyone and every signal: counts[m] is how often successive values of a day are m minutes
-        apart, and counts[0] how often more than an hour."""
+        """(subject, signal, counts) for everyone and every signal.
+
+        counts[m] is how often successive values of a day are m minutes apart; counts[0]: more than 60.
+        """
         rows_of: dict[tuple[str, str], list[int]] = {}
         for (subject, _, signal), row in self._rows.items():
             rows_of.setdefault((subject, signal), []).append(row)
@@ -153,9 +158,12 @@ class DayGrid:
     def days(
         self, ranges: PlausibleRanges, signals: Sequence[str], sample_minutes: int
     ) -> Iterator[tuple[str, int, np.ndarray]]:
-        """(subject, days since 1970, values (C, L) float32 within `ranges`) of every day with a value, by subject and date.
+        """(subject, days since 1970, values (C, L) float32) of every day with a value, by subject and date.
 
-        sample_minutes: a multiple of the grid's. Raises InputError for two values in one such sample, unless values are averaged.
+        ranges: values outside them are missing; a day may be left without any.
+        sample_minutes: a multiple of the grid's.
+
+        Raises InputError for two values in one such sample, unless values are averaged.
         """
         for subject, date in sorted({(subject, date) for subject, date, _ in self._rows}):
             rows = [self._rows.get((subject, date, signal)) for signal in signals]
@@ -166,7 +174,10 @@ class DayGrid:
             yield subject, date, values
 
     def _store(self, cells: np.ndarray, values: np.ndarray) -> int | None:
-        """Put values into cells; without averaging, returns the first place whose cell already has a value, and stores nothing."""
+        """Put values into cells.
+
+        Without averaging, returns the first place whose cell already has a value, and stores nothing then.
+        """
         self._values.reserve(len(self._rows))
         ascending = bool((cells[1:] > cells[:-1]).all())
         order = np.arange(len(cells)) if ascending else np.argsort(cells, kind="stable")
@@ -219,8 +230,8 @@ class DayGrid:
             minutes = slot * sample_minutes + np.flatnonzero(observed[signal, slot]) * self.sample_minutes
             first, second = (_time_text(date * MINUTES_PER_DAY + minute) for minute in minutes[:2])
             raise InputError(
-                f"subject {subject!r} has values of {signals[signal]!r} at {first} and at {second}, which is one sample of "
-                f"{minutes_text(sample_minutes)}; {self._advice.duplicate}"
+                f"subject {subject!r} has values of {signals[signal]!r} at {first} and at {second}, "
+                f"which is one sample of {minutes_text(sample_minutes)}; {self._advice.duplicate}"
             )
         return np.take_along_axis(fine, observed.argmax(2)[..., None], axis=2)[..., 0]
 
@@ -233,8 +244,8 @@ class DayGrid:
         if step is not None and step < 60 * self.sample_minutes:
             often = f"{step} s" if step % 60 else f"{step // 60} min"
             return InputError(
-                f"{rows.place(at)}: subject {subject!r} has a value of {signal!r} every {often}, but a sample lasts {sample}; "
-                + self._advice.finer.format(minutes=self.sample_minutes)
+                f"{rows.place(at)}: subject {subject!r} has a value of {signal!r} every {often}, "
+                f"but a sample lasts {sample}; " + self._advice.finer.format(minutes=self.sample_minutes)
             )
         return InputError(
             f"{rows.place(at)}: subject {subject!r} already has a value of {signal!r} in the {sample} "
@@ -276,7 +287,7 @@ class _GrowingRows:
                 self._file.truncate(4 * size)
         except OSError as error:
             raise InputError(
-                f"{self._folder} has no room for the {4 * size / 2**20:.0f} MiB that sorting the rows into days takes "
-                f"({error.strerror}); make room there, or choose another place for the store"
+                f"{self._folder} has no room for the {4 * size / 2**20:.0f} MiB that sorting rows into days "
+                f"takes ({error.strerror}); make room there, or choose another place for the store"
             ) from None
         self.flat = np.memmap(self._file, dtype=np.float32, mode="r+", shape=(size,))

@@ -31,8 +31,8 @@ class Sampling:
 def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> Sampling:
     """The commonest step between successive values, from `DayGrid.steps`.
 
-    The finest signal counts. Raises InputError with what was seen if it differs between people, if no step is common, or if it does not
-    divide 60.
+    The finest signal counts. Raises InputError with what was seen if it differs between people, if no step is
+    common, or if it does not divide 60.
     """
     clear, total = clear_steps(steps)
     if not clear:
@@ -41,14 +41,15 @@ def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> 
     for signal, people in clear.items():
         if finest in people.values() and len(set(people.values())) > 1:
             raise InputError(
-                f"{source} mixes samplings: {signal!r} has {_by_minutes(people)}; import them one by one, or name one "
-                f"sampling for all with --sample-minutes {max(people.values())} --aggregate mean"
+                f"{source} mixes samplings: {signal!r} has {_by_minutes(people)}; import them one by one, or "
+                f"name one sampling for all with --sample-minutes {max(people.values())} --aggregate mean"
             )
     of_signal = {signal: min(people.values()) for signal, people in clear.items()}
     if uneven := {signal: minutes for signal, minutes in of_signal.items() if minutes % finest}:
         raise InputError(
-            f"{source} mixes samplings: it has {_by_minutes(of_signal)}, and {max(uneven.values())} is no multiple of {finest}; "
-            "choose signals with --columns, or name one sampling for all with --sample-minutes and --aggregate mean"
+            f"{source} mixes samplings: it has {_by_minutes(of_signal)}, and {max(uneven.values())} is no "
+            f"multiple of {finest}; choose signals with --columns, or name one sampling for all with "
+            "--sample-minutes and --aggregate mean"
         )
     _check_divides(finest, source)
     return Sampling(
@@ -59,7 +60,7 @@ def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> 
 def clear_steps(
     steps: Iterable[tuple[str, str, np.ndarray]],
 ) -> tuple[dict[str, dict[str, int]], np.ndarray]:
-    """(minutes by signal and person, where they are clear; the steps of all together, as counts by minutes)."""
+    """(minutes by signal and person, where they are clear; counts of the steps of all, by minutes)."""
     clear: dict[str, dict[str, int]] = {}
     total = np.zeros(LONGEST_STEP + 1, dtype=np.int64)
     for subject, signal, counts in steps:
@@ -70,7 +71,7 @@ def clear_steps(
 
 
 def commonest_step(steps: np.ndarray) -> int | None:
-    """The commonest of these steps (n,), if there are enough and at least half of them are multiples of it."""
+    """The commonest of these steps (n,), if they are enough and at least half are multiples of it."""
     if len(steps) < _ENOUGH_STEPS:
         return None
     values, counts = np.unique(steps, return_counts=True)
@@ -95,7 +96,8 @@ def _sampling_of_few(total: np.ndarray, source: str) -> Sampling:
         )
     if within < _ENOUGH_STEPS <= longer:
         raise InputError(
-            f"{source} has values that are more than an hour apart; name a sampling with --sample-minutes, 60 at most"
+            f"{source} has values that are more than an hour apart; "
+            "name a sampling with --sample-minutes, 60 at most"
         )
     step = _commonest(total)
     if within >= _ENOUGH_STEPS:
@@ -106,7 +108,7 @@ def _sampling_of_few(total: np.ndarray, source: str) -> Sampling:
 
 
 def _commonest(counts: np.ndarray) -> int:
-    """The commonest step of these within an hour; of several about as common, the one with the most multiples among all.
+    """The commonest step of these within an hour; of several about as common, the one with most multiples.
 
     Where most values are missing, two steps in one are about as common as one.
     """
@@ -124,7 +126,8 @@ def _check_divides(minutes: int, source: str) -> None:
     if LONGEST_STEP % minutes:
         raise InputError(
             f"{source} has a value every {minutes_text(minutes)}, which does not divide 60; "
-            "name a sampling that does with --sample-minutes, and --aggregate mean where samples hold several values"
+            "name a sampling that does with --sample-minutes, and --aggregate mean where samples hold "
+            "several values"
         )
 
 

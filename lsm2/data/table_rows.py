@@ -1,4 +1,4 @@
-"""From the columns of a table to rows for the day grid: the same reading of cells for files and DataFrames."""
+"""From the columns of a table to rows for the day grid: one reading of cells for files and DataFrames."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TableReader:
         return Rows(place, subjects, seconds, series, available, source, left_out)
 
     def _numbers(self, batch: pa.RecordBatch, column: str, place: Callable[[int], str]) -> np.ndarray:
-        """A column as float64, NaN where missing; raises InputError naming the row of a cell that is no finite number."""
+        """A column as float64, NaN where missing; raises InputError naming the row of what is no number."""
         cells = batch.column(column)
         if pa.types.is_boolean(cells.type):
             raise InputError(
@@ -96,7 +96,8 @@ class TableReader:
         infinite = np.isinf(values)
         if infinite.any():
             raise InputError(
-                f"{place(int(infinite.argmax()))}, column {column!r} is infinite, which no sensor measures; leave the cell empty"
+                f"{place(int(infinite.argmax()))}, column {column!r} is infinite, which no sensor measures; "
+                "leave the cell empty"
             )
         return values
 

@@ -24,9 +24,10 @@ _NO_PLACE = re.compile(r"(Etc/.*|UTC|UCT|GMT[+-]?0?|Z|Zulu|Universal|Greenwich|(
 class WallClock:
     """Reads the times of one source.
 
-    timezone: "local" or an IANA name. With a name, times with a zone are converted to that zone, and times without one are its wall
-        clock. With "local", times without a zone are wall clock, and those of a named zone (Europe/Berlin) are the wall clock of that
-        zone; UTC and offsets are refused, as they do not tell where the person lived.
+    timezone: "local" or an IANA name. With a name, times with a zone are converted to that zone, and times
+        without one are its wall clock. With "local", times without a zone are wall clock, and those of a named
+        zone (Europe/Berlin) are the wall clock of that zone; UTC and offsets are refused, as they do not tell
+        where the person lived.
     column: what errors call the column.
     zone_advice: what a user does about times in UTC or with an offset.
 
@@ -39,11 +40,12 @@ class WallClock:
         self._text_kind: pa.DataType | None = None
 
     def seconds(self, cells: pa.Array, place: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
-        """(seconds of wall clock since 1970-01-01 00:00, rows to keep) of a column of times or of ISO 8601 text.
+        """(seconds of wall clock since 1970-01-01 00:00, rows to keep) of a column of times or ISO 8601 text.
 
-        When clocks go back, an hour of wall clock happens twice: of times with a zone the first is kept. When they go forward, an hour
-        stays missing. `place` names a row in errors. Raises InputError naming the row of a cell that is empty, no time or outside the
-        years 1678 to 2261, and of one that has a zone where the rows before have none, or none where they have one.
+        When clocks go back, an hour of wall clock happens twice: of times with a zone the first is kept. When
+        they go forward, an hour stays missing. `place` names a row in errors. Raises InputError naming the row
+        of a cell that is empty, no time or outside the years 1678 to 2261, and of one that has a zone where the
+        rows before have none, or none where they have one.
         """
         if cells.null_count:
             row = int(np.flatnonzero(cells.is_null().to_numpy(zero_copy_only=False))[0])
@@ -63,8 +65,8 @@ class WallClock:
     def _lived_in(self, name: str, cells: pa.Array, place: Callable[[int], str]) -> zoneinfo.ZoneInfo:
         if _NO_PLACE.fullmatch(name):
             raise InputError(
-                f"{place(0)}, column {self._column!r}: {cells[0].as_py()} has a time zone that is no place, and days are cut "
-                f"at local midnight; {self._zone_advice}"
+                f"{place(0)}, column {self._column!r}: {cells[0].as_py()} has a time zone that is no place, "
+                f"and days are cut at local midnight; {self._zone_advice}"
             )
         return _zone(name)
 
@@ -106,8 +108,8 @@ class WallClock:
 
     def _not_a_date(self, place: str, time: str) -> InputError:
         return InputError(
-            f"{place}, column {self._column!r}: {time} is outside the years 1678 to 2261, a placeholder perhaps; "
-            "correct it, or leave the row out"
+            f"{place}, column {self._column!r}: {time} is outside the years 1678 to 2261, a placeholder "
+            "perhaps; correct it, or leave the row out"
         )
 
 
@@ -138,7 +140,7 @@ def _offsets(seconds: np.ndarray, zone: zoneinfo.ZoneInfo) -> tuple[np.ndarray, 
     quarters, of_row = np.unique(minutes // 15, return_inverse=True)
     first, last = (_offsets_at(quarters * 15 + minute, zone) for minute in (0, 14))
     result = first[of_row]
-    # Some zones change their clocks at a minute past the hour (St John's did at 00:01): such quarters go minute by minute.
+    # Some zones change their clocks within a quarter of an hour: St John's did so at 00:01.
     changing = (first != last).any(1)[of_row]
     if changing.any():
         single, of_changing = np.unique(minutes[changing], return_inverse=True)

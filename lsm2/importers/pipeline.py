@@ -46,7 +46,7 @@ class ImportOptions:
     aggregate: Literal["none", "mean"] = "none"
     """`mean` averages several values of one sample; otherwise they are an error."""
     min_observed: float = 0.0
-    """Leave out days of which less than this fraction is observed; days without any value are always left out."""
+    """Leave out days of which less than this fraction is observed; days without a value never stay."""
     log1p: tuple[str, ...] = ()
     """Signals to normalise through log(1 + x)."""
     units: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -74,7 +74,8 @@ def import_rows(
 ) -> DayStore:
     """Gather rows into days and write them to a new store at `out`, with the report in import.json.
 
-    Nothing of `batches` is read before `out` is known to be free. Raises InputError for faulty rows, and leaves `out` unchanged.
+    Nothing of `batches` is read before `out` is known to be free. Raises InputError for faulty rows, and
+    leaves `out` unchanged.
     """
     options.checked()
     check_replaceable(out, replace)
@@ -113,7 +114,8 @@ def _described(names: Sequence[str], options: ImportOptions) -> tuple[Signal, ..
     for flag, given in (("--log1p", options.log1p), ("--units", options.units)):
         if unknown := [name for name in given if name not in names]:
             raise InputError(
-                f"{flag} names the signal {unknown[0]!r}, which is not imported; the signals are {', '.join(names)}"
+                f"{flag} names the signal {unknown[0]!r}, which is not imported; "
+                f"the signals are {', '.join(names)}"
             )
     signals = (named_signal(name, options.units.get(name)) for name in names)
     return tuple(
@@ -125,7 +127,10 @@ def _described(names: Sequence[str], options: ImportOptions) -> tuple[Signal, ..
 def _days(
     grid: DayGrid, signals: Sequence[Signal], min_observed: float, report: ImportReport, source: Path
 ) -> Iterator[Day]:
-    """The days to keep; completes the report, and raises InputError for signals that lie out of range, after the last one."""
+    """The days to keep.
+
+    After the last one, completes the report, and raises InputError for signals that lie out of range.
+    """
     ranges = PlausibleRanges(signals)
     report.min_observed = min_observed
     observed_samples = np.zeros(len(signals), dtype=np.int64)

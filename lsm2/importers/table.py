@@ -1,4 +1,4 @@
-"""Tables of what was sampled over days: long (subject, timestamp, signal, value) or wide (subject, timestamp, a column per signal)."""
+"""Tables of what was sampled over days: wide (a column per signal) or long (signal, value)."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def import_table(
     replace: bool = False,
     progress: bool = False,
 ) -> DayStore:
-    """Read a CSV (also .csv.gz) or Parquet file, or a folder of them, into a new store at `out` with one day per person and local date.
+    """Read a CSV (also .csv.gz) or Parquet file, or a folder of them, into a new store at `out`.
 
-    A file with the columns `signal` and `value` is long, any other wide. Empty cells are missing; so are values of LSM-2 signals outside
-    their plausible range. With `replace`, a store at `out` gives way to the new one when that is complete.
+    The store has one day per person and local date. A file with the columns `signal` and `value` is long, any
+    other wide. Empty cells are missing; so are values of LSM-2 signals outside their plausible range. With
+    `replace`, a store at `out` gives way to the new one when that is complete.
 
-    Raises InputError naming file, row and column for anything that cannot be read, and leaves `out` unchanged.
+    Raises InputError naming file, row and column of what cannot be read, and leaves `out` unchanged.
     """
     source, out = Path(source), Path(out)
     return import_rows(source, out, _rows(source, options), options, replace=replace, progress=progress)
@@ -62,7 +63,7 @@ def _rows(source: Path, options: TableOptions) -> Iterator[Rows]:
 
 
 def _layout(file: TableFile, options: TableOptions) -> TableLayout:
-    """Which column of this file means what; raises InputError naming the flag of one that it does not have."""
+    """Which column of this file means what; raises InputError naming the flag of one that is absent."""
     file.require(options.subject, "--subject")
     file.require(options.timestamp, "--timestamp")
     if options.where is not None:

@@ -19,7 +19,10 @@ _PARQUET_BATCH_ROWS = 2**17
 
 
 class TableFile:
-    """One file; rows are numbered as an editor shows them: in a CSV the header is row 1, in Parquet the first row is row 1."""
+    """One file, with rows numbered as an editor shows them.
+
+    In a CSV the header is row 1; in Parquet the first row of values is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,11 +41,12 @@ class TableFile:
         """Raise InputError unless the file has this column, which the flag named."""
         if column not in self.columns:
             raise InputError(
-                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}: name the right one with {flag}"
+                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}: "
+                f"name the right one with {flag}"
             )
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """(number of the first row, rows) of these columns, in file order; those of a CSV are text, null where missing."""
+        """(number of the first row, rows) of these columns, in order; a CSV gives text, null = missing."""
         row = 2 if self.is_csv else 1
         try:
             for batch in self._open_csv(columns) if self.is_csv else self._parquet_batches(columns):
@@ -78,7 +82,7 @@ class TableFile:
 
 
 def find_files(source: Path) -> list[Path]:
-    """The source itself, or all CSV and Parquet files in it, sorted by name; raises InputError if there is none."""
+    """The source itself, or all CSV and Parquet files in it, by name; raises InputError if there is none."""
     if not source.exists():
         raise InputError(f"{source} does not exist; give a CSV or Parquet file, or a folder of them")
     suffixes = CSV_SUFFIXES + PARQUET_SUFFIXES

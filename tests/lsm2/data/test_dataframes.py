@@ -1,4 +1,4 @@
-"""encode, impute and forecast on DataFrames say the same as on arrays, in the library and with the names that came."""
+"""encode, impute and forecast on DataFrames say the same as on arrays, in the same library and names."""
 
 import dataclasses
 import datetime
@@ -149,7 +149,7 @@ def test_lists_are_arrays_and_other_things_are_refused(
     model: LSM2, days: np.ndarray, small_store: DayStore
 ) -> None:
     np.testing.assert_array_equal(model.encode(days.tolist()), model.encode(days))
-    np.testing.assert_array_equal(model.encode([day for day in days]), model.encode(days))
+    np.testing.assert_array_equal(model.encode(list(days)), model.encode(days))
     with_none = [[[None if np.isnan(x) else x for x in row] for row in day] for day in days.tolist()]
     np.testing.assert_array_equal(model.impute(with_none), model.impute(days))
     for given, words in (

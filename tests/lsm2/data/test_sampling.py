@@ -1,4 +1,4 @@
-"""The sampling is found whatever gaps there are, and refused with what was seen where it is mixed or irregular."""
+"""The sampling is found whatever the gaps, and refused with what was seen where it is mixed or irregular."""
 
 import numpy as np
 import pytest

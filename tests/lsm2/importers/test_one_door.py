@@ -44,7 +44,7 @@ SPRING, AUTUMN = (
     minutes(start, end, zone="UTC")
     for start, end in (("2024-03-30 20:00", "2024-03-31 20:00"), ("2024-10-26 20:00", "2024-10-27 20:00"))
 )
-# What the file holds, and what the frame holds: times in UTC or with an offset are given in the zone that people lived in.
+# The times of the file, those of the frame (never in UTC: in the zone that people lived in), and --timezone.
 CASES: dict[str, tuple[object, object, str]] = {
     "naive": (NAIVE, NAIVE, "local"),
     "naive in a named zone": (NAIVE, NAIVE, BERLIN),
@@ -123,10 +123,22 @@ def both_errors(tmp_path: Path, frame) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda frame: pandas.concat([frame, frame.iloc[:1]]), "subject '(ann|bo)' already has a value of '.*' in the 1 min from"),
-        (lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("UTC")), "has a time zone that is no place"),
-        (lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("Etc/GMT+3")), "has a time zone that is no place"),
-        (lambda frame: frame.assign(heart_rate=frame["heart_rate"] * 1000), "values of 'heart_rate' are outside 25 to 240 bpm"),
+        (
+            lambda frame: pandas.concat([frame, frame.iloc[:1]]),
+            "subject '(ann|bo)' already has a value of '.*' in the 1 min from",
+        ),
+        (
+            lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("UTC")),
+            "has a time zone that is no place",
+        ),
+        (
+            lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("Etc/GMT+3")),
+            "has a time zone that is no place",
+        ),
+        (
+            lambda frame: frame.assign(heart_rate=frame["heart_rate"] * 1000),
+            "values of 'heart_rate' are outside 25 to 240 bpm",
+        ),
         (lambda frame: frame.assign(mood="low"), "column 'mood': 'low' is not a number"),
         (lambda frame: frame.assign(mood=np.inf), "column 'mood' is infinite"),
         (lambda frame: frame.assign(subject=None), "column 'subject' is empty"),
@@ -136,7 +148,7 @@ def both_errors(tmp_path: Path, frame) -> tuple[str, str]:
         ),
     ],
     ids=["twice", "UTC", "offset", "unit", "text", "infinite", "nobody", "seconds"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_file_and_frame_are_refused_alike(tmp_path, change: Callable, words: str, library: str) -> None:
     frame = change(table(NAIVE).dropna())

@@ -57,7 +57,7 @@ def test_mixed_samplings_are_refused_with_who_has_which(tmp_path) -> None:
     frame = pd.concat([table("1min"), table("5min", ("cy", "di"))])
     with pytest.raises(
         InputError,
-        match="a value every 1 minute for ann, bo, a value every 5 minutes for cy, di.*--sample-minutes 5",
+        match=r"a value every 1 minute for ann, bo, a value every 5 minutes for cy, di.*--sample-minutes 5",
     ):
         stored(tmp_path, frame)
     store = stored(tmp_path, frame, sample_minutes=5, aggregate="mean")

@@ -1,4 +1,4 @@
-"""Importing tables: every form of the same data gives the same store; bad input is named with its place and leaves nothing behind."""
+"""Importing tables: every form of the same data gives the same store; bad input is named with its place."""
 
 import gzip
 import json
@@ -74,7 +74,7 @@ def write_csv(path: Path, frame: pd.DataFrame, **arguments) -> Path:
 
 
 def write_folder(path: Path) -> Path:
-    """Signals and people in files of their own, one of them long, one compressed, one Parquet; and a file that is no table."""
+    """Signals and people in several files: one long, one compressed, one Parquet, one that is no table."""
     path.mkdir()
     WIDE[WIDE.subject == "ann"].drop(columns="mood").to_parquet(path / "heart.parquet")
     write_csv(path / "heart.csv.gz", WIDE[WIDE.subject == "bo"].drop(columns="mood"))
@@ -204,7 +204,10 @@ def test_parquet_times_with_a_zone(tmp_path):
 
 
 def test_days_on_which_clocks_change(tmp_path):
-    """Spring: 02:00-02:59 does not exist and stays missing. Autumn: of 02:00-02:59, which happens twice, the first is kept."""
+    """Spring: 02:00-02:59 does not exist and stays missing.
+
+    Autumn: 02:00-02:59 happens twice, and the first is kept.
+    """
     for start, hours in (("2024-03-30T23:00Z", 23), ("2024-10-26T22:00Z", 25)):
         times = pd.date_range(start, periods=hours * 60, freq="min")
         write_parquet(
@@ -347,7 +350,8 @@ def test_duplicate_over_batches_is_found(tmp_path, monkeypatch):
     source = write_csv(tmp_path / "wide.csv", pd.concat([frame, first]))
     with pytest.raises(
         InputError,
-        match=rf"row {len(frame) + 2}: subject 'ann' already has a value of '(mood|heart_rate)'.*{first.timestamp.iloc[0]:%Y-%m-%d %H:%M}",
+        match=rf"row {len(frame) + 2}: subject 'ann' already has a value of '(mood|heart_rate)'.*"
+        rf"{first.timestamp.iloc[0]:%Y-%m-%d %H:%M}",
     ):
         imported(source, tmp_path / "store")
 
