@@ -108,9 +108,7 @@ def table(
     from lsm2.importers.table import import_table
 
     store = import_table(source, out, options, replace=replace, progress=True)
-    print(f"{out}: {len(store)} days of {len(store.subjects)} people, {len(store.signals)} signals")
-    for line in ImportReport.read(store.path).lines()[1:]:
-        print(line)
+    print(f"{out}: " + "\n".join(ImportReport.read(store.path).lines()))
 
 
 app.command(importers, name="import", help="Turn files of wearables into a store of days.")

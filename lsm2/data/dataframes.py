@@ -1,4 +1,4 @@
-"""Days as pandas or polars DataFrames with a timestamp: wide (a column per signal) or long (signal, value)."""
+"""Days as pandas or polars DataFrames with times: wide (a column per signal) or long (signal, value)."""
 
 from __future__ import annotations
 

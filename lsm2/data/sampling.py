@@ -31,15 +31,19 @@ class Sampling:
 def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> Sampling:
     """The commonest step between successive values, from `DayGrid.steps`.
 
-    The finest signal counts. Raises InputError with what was seen if it differs between people, if no step is
-    common, or if it does not divide 60.
+    Of each person the finest signal counts. Raises InputError with what was seen if that differs between
+    people who have the same signals, if no step is common, or if it does not divide 60.
     """
     clear, total = clear_steps(steps)
     if not clear:
         return _sampling_of_few(total, source)
     finest = min(minutes for people in clear.values() for minutes in people.values())
+    with_finest = {
+        person for people in clear.values() for person, minutes in people.items() if minutes == finest
+    }
     for signal, people in clear.items():
-        if finest in people.values() and len(set(people.values())) > 1:
+        # A person with one signal in every sample may have another less often; some may lack the finest signal.
+        if len(set(people.values())) > 1 and not with_finest.issuperset(people):
             raise InputError(
                 f"{source} mixes samplings: {signal!r} has {_by_minutes(people)}; import them one by one, or "
                 f"name one sampling for all with --sample-minutes {max(people.values())} --aggregate mean"

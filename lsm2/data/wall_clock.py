@@ -25,9 +25,9 @@ class WallClock:
     """Reads the times of one source.
 
     timezone: "local" or an IANA name. With a name, times with a zone are converted to that zone, and times
-        without one are its wall clock. With "local", times without a zone are wall clock, and those of a named
-        zone (Europe/Berlin) are the wall clock of that zone; UTC and offsets are refused, as they do not tell
-        where the person lived.
+        without one are its wall clock. With "local", times without a zone are wall clock, and those of a
+        named zone (Europe/Berlin) are the wall clock of that zone; UTC and offsets are refused, as they do
+        not tell where the person lived.
     column: what errors call the column.
     zone_advice: what a user does about times in UTC or with an offset.
 
@@ -42,10 +42,10 @@ class WallClock:
     def seconds(self, cells: pa.Array, place: Callable[[int], str]) -> tuple[np.ndarray, np.ndarray]:
         """(seconds of wall clock since 1970-01-01 00:00, rows to keep) of a column of times or ISO 8601 text.
 
-        When clocks go back, an hour of wall clock happens twice: of times with a zone the first is kept. When
-        they go forward, an hour stays missing. `place` names a row in errors. Raises InputError naming the row
-        of a cell that is empty, no time or outside the years 1678 to 2261, and of one that has a zone where the
-        rows before have none, or none where they have one.
+        When clocks go back, an hour of wall clock happens twice: of times with a zone the first is kept.
+        When they go forward, an hour stays missing. `place` names a row in errors. Raises InputError naming
+        the row of a cell that is empty, no time or outside the years 1678 to 2261, and of one that has a zone
+        where the rows before have none, or none where they have one.
         """
         if cells.null_count:
             row = int(np.flatnonzero(cells.is_null().to_numpy(zero_copy_only=False))[0])

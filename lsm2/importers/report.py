@@ -54,7 +54,9 @@ class ImportReport:
     @classmethod
     def read(cls, store: Path) -> ImportReport:
         """The report in the folder of a store that was imported; raises InputError if it is missing."""
-        return cls(**read_json(store / REPORT, "only `lsm2 import` writes it"))
+        saved = read_json(store / REPORT, "only `lsm2 import` writes it")
+        known = {each.name for each in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in saved.items() if name in known})
 
     def lines(self) -> list[str]:
         """The report as lines of text."""
@@ -64,7 +66,8 @@ class ImportReport:
             None: "",
         }[self.sampling_found]
         lines = [
-            f"{self.days} days of {self.people} people, {len(self.coverage)} signals, from {self.rows} rows",
+            f"{_counted(self.days, 'day')} of {_counted(self.people, 'person', 'people')}, "
+            f"{_counted(len(self.coverage), 'signal')}, from {_counted(self.rows, 'row')}",
             f"a sample every {minutes_text(self.sample_minutes)}{found}",
         ]
         width = max(map(len, self.coverage), default=0)
@@ -79,10 +82,14 @@ class ImportReport:
     def _left_out(self) -> list[str]:
         days = f" or less than {self.min_observed:.0%} observed" if self.min_observed else ""
         return [
-            *([f"{self.days_left_out} days with no value{days}"] if self.days_left_out else []),
-            *(f"{count} rows {reason}" for reason, count in self.rows_left_out.items()),
+            *([f"{_counted(self.days_left_out, 'day')} with no value{days}"] if self.days_left_out else []),
+            *(f"{_counted(count, 'row')} {reason}" for reason, count in self.rows_left_out.items()),
             *(
-                f"{count} values of {name} outside its plausible range"
+                f"{_counted(count, 'value')} of {name} outside its plausible range"
                 for name, count in self.values_out_of_range.items()
             ),
         ]
+
+
+def _counted(count: int, one: str, several: str | None = None) -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"

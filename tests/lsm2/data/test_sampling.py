@@ -63,6 +63,20 @@ def test_mixed_and_irregular_samplings_are_refused(given, words: str) -> None:
         find_sampling(given, "a.csv")
 
 
+def test_a_signal_may_come_less_often_for_some_who_have_a_finer_one() -> None:
+    given = [
+        ("ann", "hr", steps(kept(5, 0.9))),
+        ("ann", "glucose", steps(kept(5, 0.9))),
+        ("bo", "hr", steps(kept(5, 0.9))),
+        ("bo", "glucose", steps(kept(15, 0.9))),
+    ]
+    assert find_sampling(given, "a.csv").minutes == 5
+    with pytest.raises(
+        InputError, match=r"'glucose' has a value every 5 minutes for ann, .* 15 minutes for bo"
+    ):
+        find_sampling([entry for entry in given if entry[1] == "glucose"], "a.csv")
+
+
 def test_few_values_tell_nothing_unless_they_agree() -> None:
     nothing = np.zeros(61, dtype=np.int64)
     assert find_sampling([("ann", "x", nothing)], "a.csv") == Sampling(1, False, {})

@@ -103,7 +103,7 @@ def test_the_report_counts_what_was_left_out(tmp_path) -> None:
         "a sample every 1 minute, found in the file",
         f"  heart_rate  {observed[0]:.1%} observed",
         f"  mood        {observed[1]:.1%} observed",
-        "left out: 1 days with no value or less than 25% observed",
+        "left out: 1 day with no value or less than 25% observed",
         "left out: 1440 rows where worn is not true",
         "left out: 5 values of heart_rate outside its plausible range",
     ]
