@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, PositionalMetavarFromFieldName
@@ -16,7 +16,6 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Positiona
 from lsm2 import presets
 from lsm2.config import Decoder, LSM2Config, MaskingConfig, TrainConfig
 from lsm2.errors import InputError
-from lsm2.importers.table import TableOptions
 
 if TYPE_CHECKING:
     from lsm2.data.store import DayStore
@@ -94,7 +93,18 @@ def table(
     source: Positional[Path],
     out: Positional[Path],
     /,
-    options: OmitArgPrefixes[TableOptions] = TableOptions(),
+    columns: tuple[str, ...] = (),
+    subject: str = "subject",
+    timestamp: str = "timestamp",
+    signal: str = "signal",
+    value: str = "value",
+    where: str | None = None,
+    sample_minutes: int | None = None,
+    timezone: str = "local",
+    aggregate: Literal["none", "mean"] = "none",
+    min_observed: float = 0.0,
+    log1p: tuple[str, ...] = (),
+    units: dict[str, str] = {},  # noqa: B006  (tyro reads the default; nothing changes it)
     replace: bool = False,
 ) -> None:
     """CSV or Parquet, a file or a folder of them: long (subject, timestamp, signal, value) or wide (a column per signal).
@@ -102,11 +112,37 @@ def table(
     Args:
         source: The file, or the folder.
         out: Folder of the new store.
+        columns: The signals to take, in this order; all if none is named.
+        subject: Column that names the person.
+        timestamp: Column of the time.
+        signal: Column that names the signal, in a long table.
+        value: Column of the value, in a long table.
+        where: A true/false column; only rows where it is true are read.
+        sample_minutes: Minutes per sample, a divisor of 60; found from the source if not named.
+        timezone: `local` if times are wall clock or carry the zone people lived in, else the IANA zone that people lived in.
+        aggregate: `mean` averages several values of one epoch; otherwise they are an error.
+        min_observed: Leave out days of which less than this fraction is observed.
+        log1p: Signals to normalise through log(1 + x).
+        units: Signal and unit, signal and unit, ...
         replace: Put the new store in the place of the one at OUT.
     """
     from lsm2.importers.report import ImportReport
-    from lsm2.importers.table import import_table
+    from lsm2.importers.table import TableOptions, import_table
 
+    options = TableOptions(
+        columns=columns,
+        subject=subject,
+        timestamp=timestamp,
+        signal=signal,
+        value=value,
+        where=where,
+        sample_minutes=sample_minutes,
+        timezone=timezone,
+        aggregate=aggregate,
+        min_observed=min_observed,
+        log1p=log1p,
+        units=units,
+    )
     store = import_table(source, out, options, replace=replace, progress=True)
     print(f"{out}: " + "\n".join(ImportReport.read(store.path).lines()))
 

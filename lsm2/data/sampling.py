@@ -42,7 +42,7 @@ def find_sampling(steps: Iterable[tuple[str, str, np.ndarray]], source: str) -> 
         person for people in clear.values() for person, minutes in people.items() if minutes == finest
     }
     for signal, people in clear.items():
-        # A person with one signal in every sample may have another less often; some may lack the finest signal.
+        # Who has one signal in every sample may have another less often; some may lack the finest signal.
         if len(set(people.values())) > 1 and not with_finest.issuperset(people):
             raise InputError(
                 f"{source} mixes samplings: {signal!r} has {_by_minutes(people)}; import them one by one, or "
