@@ -46,12 +46,16 @@ def days_given(values: Any) -> Any:
         return values
     try:
         array = np.asarray(values)
-        return array if array.dtype.kind in "fiub" else array.astype(np.float32)
+        if array.dtype.kind in "OU":
+            array = array.astype(np.float32)
     except (TypeError, ValueError):
-        raise InputError(
-            f"the days are a {type(values).__name__} that is no array of numbers; give a pandas or polars "
-            "DataFrame, or numbers of shape (days, signals, samples) with NaN where nothing was measured"
-        ) from None
+        array = np.array(None)
+    if array.dtype.kind in "fiub":
+        return array
+    raise InputError(
+        f"the days are of type {type(values).__name__} and no array of numbers; give a pandas or polars "
+        "DataFrame, or numbers of shape (days, signals, samples) with NaN where nothing was measured"
+    )
 
 
 def whole_minutes(minutes: Any) -> int:
@@ -68,10 +72,11 @@ def whole_minutes(minutes: Any) -> int:
 def warn_of_clipped(normalised: np.ndarray, normalization: Normalization) -> None:
     """Warn of signals of which the normalisation clipped most values (..., C, L): is the unit another one?"""
     per_signal = np.moveaxis(normalised, -2, 0).reshape(len(normalization.signals), -1)
-    clipped, observed = (np.abs(per_signal) >= CLIP).sum(1), (~np.isnan(per_signal)).sum(1)
+    clipped = (np.abs(per_signal) >= CLIP).sum(1)
+    observed = (~np.isnan(per_signal)).sum(1)
     for index in np.flatnonzero(2 * clipped > observed):
-        signal, bounds = normalization.signals[index], np.full((len(normalization.signals), 2), [-CLIP, CLIP])
-        low, high = normalization.invert(bounds)[index]
+        signal = normalization.signals[index]
+        low, high = normalization.invert(np.full((len(per_signal), 2), [-CLIP, CLIP]))[index]
         warnings.warn(
             f"{clipped[index]} of {observed[index]} values of {signal.name!r} lie outside "
             f"{f'{low:.4g} to {high:.4g} {signal.unit}'.rstrip()}, all that the model knows, and are "

@@ -193,7 +193,8 @@ class DayGrid:
         starts = np.flatnonzero(~again[order])
         if len(starts):
             once = cells[order[starts]]
-            sums, counts = np.add.reduceat(values[order], starts), np.diff(np.append(starts, len(order)))
+            sums = np.add.reduceat(values[order], starts)
+            counts = np.diff(np.append(starts, len(order)))
             before = self._counts.flat[once]
             self._counts.flat[once] = before + counts
             self._values.flat[once] = (np.nan_to_num(self._values.flat[once]) * before + sums) / (
@@ -230,7 +231,7 @@ class DayGrid:
             minutes = slot * sample_minutes + np.flatnonzero(observed[signal, slot]) * self.sample_minutes
             first, second = (_time_text(date * MINUTES_PER_DAY + minute) for minute in minutes[:2])
             raise InputError(
-                f"subject {subject!r} has values of {signals[signal]!r} at {first} and at {second}, "
+                f"{_person_text(subject)} has values of {signals[signal]!r} at {first} and at {second}, "
                 f"which is one sample of {minutes_text(sample_minutes)}; {self._advice.duplicate}"
             )
         return np.take_along_axis(fine, observed.argmax(2)[..., None], axis=2)[..., 0]
@@ -239,18 +240,23 @@ class DayGrid:
         """The error about row `at`, whose sample already has a value."""
         same = (rows.subjects.codes == rows.subjects.codes[at]) & (signals.codes == signals.codes[at])
         step = commonest_step(np.diff(np.unique(rows.seconds[same & ~np.isnan(values)])))
-        subject, signal = rows.subjects.names[rows.subjects.codes[at]], signals.names[signals.codes[at]]
+        person = _person_text(rows.subjects.names[rows.subjects.codes[at]])
+        signal = signals.names[signals.codes[at]]
         sample = f"{self.sample_minutes} min"
         if step is not None and step < 60 * self.sample_minutes:
             often = f"{step} s" if step % 60 else f"{step // 60} min"
             return InputError(
-                f"{rows.place(at)}: subject {subject!r} has a value of {signal!r} every {often}, "
+                f"{rows.place(at)}: {person} has a value of {signal!r} every {often}, "
                 f"but a sample lasts {sample}; " + self._advice.finer.format(minutes=self.sample_minutes)
             )
         return InputError(
-            f"{rows.place(at)}: subject {subject!r} already has a value of {signal!r} in the {sample} "
+            f"{rows.place(at)}: {person} already has a value of {signal!r} in the {sample} "
             f"from {_time_text(int(rows.seconds[at]) // 60)}; {self._advice.duplicate}"
         )
+
+
+def _person_text(subject: str) -> str:
+    return f"subject {subject!r}" if subject else "the person"
 
 
 def _time_text(minutes: int) -> str:

@@ -90,7 +90,8 @@ def minutes_text(minutes: int) -> str:
 
 def _sampling_of_few(total: np.ndarray, source: str) -> Sampling:
     """The sampling where no signal of anyone tells it alone."""
-    within, longer = int(total[1:].sum()), int(total[0])
+    within = int(total[1:].sum())
+    longer = int(total[0])
     if within >= _ENOUGH_STEPS and not _is_regular(total):
         common = np.argsort(-total[1:], kind="stable")[:3] + 1
         seen = ", ".join(f"{total[step] / within:.0%} are {minutes_text(step)}" for step in common)

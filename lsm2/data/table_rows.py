@@ -73,7 +73,8 @@ class TableReader:
             values = self._numbers(batch, layout.value, place)
             if layout.wanted is not None:
                 values[~np.isin(signals.codes, _codes_of(signals, layout.wanted))] = np.nan
-            series, available = [(signals, values)], signals.names
+            series = [(signals, values)]
+            available = signals.names
         else:
             same = np.zeros(batch.num_rows, dtype=np.int64)
             series = [
@@ -109,11 +110,16 @@ def flags(batch: pa.RecordBatch, column: str, place: Callable[[int], str]) -> np
 
 def names(batch: pa.RecordBatch, column: str, place: Callable[[int], str]) -> Coded:
     """A column of names; raises InputError naming the row where it is empty."""
-    encoded = pc.cast(batch.column(column), pa.string()).dictionary_encode()
+    cells = batch.column(column)
+    if pa.types.is_dictionary(cells.type) or pa.types.is_string_view(cells.type):
+        cells = pc.cast(cells, pa.string())
+    encoded = cells.dictionary_encode()
     if encoded.null_count:
         row = int(np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))[0])
         raise InputError(f"{place(row)}, column {column!r} is empty; every row needs it")
-    return Coded(encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist())
+    return Coded(
+        encoded.indices.to_numpy().astype(np.int64), pc.cast(encoded.dictionary, pa.string()).to_pylist()
+    )
 
 
 def _codes_of(coded: Coded, wanted: Sequence[str]) -> list[int]:

@@ -94,7 +94,8 @@ def import_rows(
     signals = _described(options.columns or list(available), options)
     if options.sample_minutes is None:
         sampling = find_sampling(grid.steps(), str(source))
-        report.sample_minutes, report.sampling_found = sampling.minutes, sampling.found
+        report.sample_minutes = sampling.minutes
+        report.sampling_found = sampling.found
         report.sparser_signals = dict(sampling.sparser)
     else:
         report.sample_minutes = options.sample_minutes

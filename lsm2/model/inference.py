@@ -64,7 +64,8 @@ def impute(model: LSM2, values: Days) -> Any:
 
 def forecast(model: LSM2, values: Days, minutes: int) -> Any:
     """`LSM2.forecast`."""
-    values, minutes = days_given(values), whole_minutes(minutes)
+    values = days_given(values)
+    minutes = whole_minutes(minutes)
     if is_frame(values):
         days = _frame_days(model, values)
         return days.samples(forecast(model, days.values, minutes))

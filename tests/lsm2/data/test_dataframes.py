@@ -154,10 +154,11 @@ def test_lists_are_arrays_and_other_things_are_refused(
     np.testing.assert_array_equal(model.impute(with_none), model.impute(days))
     for given, words in (
         (small_store, r"a DayStore; .*store\.values\(0\)"),
-        ("days.csv", "a str that is no array of numbers"),
-        ({"a": 1}, "a dict that is no array of numbers"),
-        ([[1, 2], [3]], "a list that is no array of numbers"),
-        (None, "a NoneType|has shape"),
+        ("days.csv", "of type str and no array of numbers"),
+        ({"a": 1}, "of type dict and no array of numbers"),
+        ([[1, 2], [3]], "of type list and no array of numbers"),
+        (np.zeros((3, 3, SAMPLES), dtype="datetime64[s]"), "of type ndarray and no array of numbers"),
+        (None, "NoneType|has shape"),
     ):
         with pytest.raises(InputError, match=words):
             model.encode(given)
