@@ -110,6 +110,7 @@ def test_missing_subject_and_signal_are_fine(model: LSM2, days: np.ndarray) -> N
             "row 0.*, column 'timestamp' is empty",
         ),
         (lambda frame: frame.assign(steps=1.0), "no signal 'steps'"),
+        (lambda frame: frame[["subject", "timestamp"]].assign(signal="steps", value=1), "no signal 'steps'"),
         (lambda frame: frame.assign(a="much"), "row 0 .*, column 'a': 'much' is not a number"),
         (
             lambda frame: pandas.concat([frame, frame.iloc[:1]]),
@@ -117,7 +118,17 @@ def test_missing_subject_and_signal_are_fine(model: LSM2, days: np.ndarray) -> N
         ),
         (lambda frame: frame.iloc[:0], "no rows"),
     ],
-    ids=["no time", "text", "no times", "empty time", "unknown signal", "no numbers", "twice", "empty"],
+    ids=[
+        "no time",
+        "text",
+        "no times",
+        "empty time",
+        "unknown signal",
+        "unknown long signal",
+        "no numbers",
+        "twice",
+        "empty",
+    ],
 )
 def test_bad_frames_are_named(model: LSM2, days: np.ndarray, change, named: str) -> None:
     with pytest.raises(InputError, match=named):

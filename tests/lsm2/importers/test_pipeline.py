@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tyro
 
 from lsm2.data import DayStore
 from lsm2.errors import InputError
@@ -123,3 +124,20 @@ def test_a_store_is_replaced_only_if_asked(tmp_path) -> None:
     with pytest.raises(InputError, match="--replace"):
         import_table(tmp_path / "does-not-exist.csv", tmp_path / "store")
     assert (tmp_path / "store" / "manifest.json").read_bytes() == before
+
+
+def test_a_command_line_is_made_from_the_options() -> None:
+    arguments = (
+        "--columns hr steps --sample-minutes 5 --aggregate mean --units hr bpm steps count --where worn"
+    )
+    assert tyro.cli(TableOptions, args=arguments.split()) == TableOptions(
+        columns=("hr", "steps"),
+        sample_minutes=5,
+        aggregate="mean",
+        units={"hr": "bpm", "steps": "count"},
+        where="worn",
+    )
+    assert tyro.cli(TableOptions, args=[]) == TableOptions()
+    # Options out of bounds can be built, so that a command line refuses them in its own words.
+    with pytest.raises(InputError, match="--min-observed is 3"):
+        TableOptions(min_observed=3).checked()
