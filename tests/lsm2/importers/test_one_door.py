@@ -129,11 +129,11 @@ def both_errors(tmp_path: Path, frame) -> tuple[str, str]:
         ),
         (
             lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("UTC")),
-            "has a time zone that is no place",
+            "has a time zone that names no place",
         ),
         (
             lambda frame: frame.assign(timestamp=frame["timestamp"].dt.tz_localize("Etc/GMT+3")),
-            "has a time zone that is no place",
+            "has a time zone that names no place",
         ),
         (
             lambda frame: frame.assign(heart_rate=frame["heart_rate"] * 1000),
