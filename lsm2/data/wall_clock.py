@@ -65,8 +65,8 @@ class WallClock:
     def _lived_in(self, name: str, cells: pa.Array, place: Callable[[int], str]) -> zoneinfo.ZoneInfo:
         if _NO_PLACE.fullmatch(name):
             raise InputError(
-                f"{place(0)}, column {self._column!r}: {cells[0].as_py()} has a time zone that names no place "
-                f"(UTC or an offset), and days are cut at local midnight; {self._zone_advice}"
+                f"{place(0)}, column {self._column!r}: {cells[0].as_py()} has a time zone that names no "
+                f"place (UTC or an offset), and days are cut at local midnight; {self._zone_advice}"
             )
         return _zone(name)
 
