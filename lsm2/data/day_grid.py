@@ -240,8 +240,8 @@ class DayGrid:
         """The error about row `at`, whose sample already has a value."""
         same = (rows.subjects.codes == rows.subjects.codes[at]) & (signals.codes == signals.codes[at])
         step = commonest_step(np.diff(np.unique(rows.seconds[same & ~np.isnan(values)])))
-        person = _person_text(rows.subjects.names[rows.subjects.codes[at]])
-        signal = signals.names[signals.codes[at]]
+        person = _person_text(rows.subjects.names[int(rows.subjects.codes[at])])
+        signal = signals.names[int(signals.codes[at])]
         sample = f"{self.sample_minutes} min"
         if step is not None and step < 60 * self.sample_minutes:
             often = f"{step} s" if step % 60 else f"{step // 60} min"
