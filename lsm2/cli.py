@@ -99,12 +99,13 @@ def table(
     signal: str = "signal",
     value: str = "value",
     where: str | None = None,
-    sample_minutes: int = 1,
+    sample_minutes: int | None = None,
     timezone: str = "local",
     aggregate: Literal["none", "mean"] = "none",
     min_observed: float = 0.0,
     log1p: tuple[str, ...] = (),
     units: dict[str, str] = {},  # noqa: B006  (tyro reads the default; nothing changes it)
+    replace: bool = False,
 ) -> None:
     """CSV or Parquet, a file or a folder of them: long (subject, timestamp, signal, value) or wide (a column per signal).
 
@@ -117,19 +118,19 @@ def table(
         signal: Column that names the signal, in a long table.
         value: Column of the value, in a long table.
         where: A true/false column; only rows where it is true are read.
-        sample_minutes: Minutes per sample, a divisor of 60.
-        timezone: `local` if times are wall clock, else the IANA zone that people lived in.
+        sample_minutes: Minutes per sample, a divisor of 60; found from the source if not named.
+        timezone: `local` if times are wall clock or carry the zone people lived in, else the IANA zone that people lived in.
         aggregate: `mean` averages several values of one epoch; otherwise they are an error.
         min_observed: Leave out days of which less than this fraction is observed.
         log1p: Signals to normalise through log(1 + x).
         units: Signal and unit, signal and unit, ...
+        replace: Put the new store in the place of the one at OUT.
     """
-    from lsm2.importers.table import import_table
+    from lsm2.importers.report import ImportReport
+    from lsm2.importers.table import TableOptions, import_table
 
-    store = import_table(
-        source,
-        out,
-        columns=columns or None,
+    options = TableOptions(
+        columns=columns,
         subject=subject,
         timestamp=timestamp,
         signal=signal,
@@ -141,9 +142,9 @@ def table(
         min_observed=min_observed,
         log1p=log1p,
         units=units,
-        progress=True,
     )
-    print(f"{out}: {len(store)} days of {len(store.subjects)} people, {len(store.signals)} signals")
+    store = import_table(source, out, options, replace=replace, progress=True)
+    print(f"{out}: " + "\n".join(ImportReport.read(store.path).lines()))
 
 
 app.command(importers, name="import", help="Turn files of wearables into a store of days.")

@@ -1,18 +1,88 @@
-"""Days as pandas or polars DataFrames: wide (timestamp, a column per signal) or long (timestamp, signal, value), subject optional."""
+"""Days as pandas or polars DataFrames with times: wide (a column per signal) or long (signal, value)."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from lsm2.data.day_grid import MINUTES_PER_DAY, Advice, DayGrid, PlausibleRanges
+from lsm2.data.normalize import CLIP, Normalization
+from lsm2.data.sampling import clear_steps, minutes_text
+from lsm2.data.signals import Signal
+from lsm2.data.store import DayStore
+from lsm2.data.table_rows import TableLayout, TableReader
+from lsm2.data.wall_clock import LOCAL, WallClock
 from lsm2.errors import InputError
 
-MINUTES_PER_DAY = 1440
+ADVICE = Advice(
+    duplicate="remove one, or average them first",
+    finer="average them first, in pandas with resample('{minutes}min').mean() for each person",
+    unit="Convert column {signal}",
+    zone="convert them to the zone the person lived in, for instance Europe/Berlin "
+    "(pandas: .dt.tz_convert, polars: .dt.convert_time_zone)",
+    choice="drop the column",
+)
+_BATCH_ROWS = 2**17
+
+
+def days_given(values: Any) -> Any:
+    """What a caller gave as days: a DataFrame, array or tensor; lists become arrays, LazyFrames DataFrames.
+
+    Raises InputError for anything else, and for what holds no numbers.
+    """
+    if is_frame(values):
+        return values
+    if _is_lazy(values):
+        return values.collect()
+    if isinstance(values, DayStore):
+        raise InputError("the days are a DayStore; give the values of days, such as store.values(0)")
+    if type(values).__module__.split(".")[0] == "torch" and hasattr(values, "detach"):
+        return values
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "OU":
+            array = array.astype(np.float32)
+    except (TypeError, ValueError):
+        array = np.array(None)
+    if array.dtype.kind in "fiub":
+        return array
+    raise InputError(
+        f"the days are of type {type(values).__name__} and no array of numbers; give a pandas or polars "
+        "DataFrame, or numbers of shape (days, signals, samples) with NaN where nothing was measured"
+    )
+
+
+def whole_minutes(minutes: Any) -> int:
+    """A number of minutes, given as int or float; raises InputError if it is not whole."""
+    try:
+        whole = int(minutes)
+        if not isinstance(minutes, (bool, str)) and whole == minutes:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"minutes is {minutes!r}; give a whole number of minutes, such as 60")
+
+
+def warn_of_clipped(normalised: np.ndarray, normalization: Normalization) -> None:
+    """Warn of signals of which the normalisation clipped most values (..., C, L): is the unit another one?"""
+    per_signal = np.moveaxis(normalised, -2, 0).reshape(len(normalization.signals), -1)
+    clipped = (np.abs(per_signal) >= CLIP).sum(1)
+    observed = (~np.isnan(per_signal)).sum(1)
+    for index in np.flatnonzero(2 * clipped > observed):
+        signal = normalization.signals[index]
+        low, high = normalization.invert(np.full((len(per_signal), 2), [-CLIP, CLIP]))[index]
+        warnings.warn(
+            f"{clipped[index]} of {observed[index]} values of {signal.name!r} lie outside "
+            f"{f'{low:.4g} to {high:.4g} {signal.unit}'.rstrip()}, all that the model knows, and are "
+            "clipped; is the unit another one?",
+            stacklevel=5,
+        )
 
 
 def is_frame(values: object) -> bool:
@@ -25,7 +95,7 @@ class FrameDays:
     """One day per subject and date of a DataFrame, and the way back to a DataFrame of the same library."""
 
     values: np.ndarray
-    """(B, C, L) float32 as given, NaN = missing."""
+    """(B, C, L) float32 in physical units, NaN = missing."""
     subjects: tuple[str, ...] | None
     """Of each day; None where the frame has no column subject."""
     dates: np.ndarray
@@ -34,39 +104,39 @@ class FrameDays:
     library: str
 
     @classmethod
-    def from_frame(cls, frame: Any, signals: Sequence[str], num_samples: int) -> FrameDays:
-        """Cut a frame into days of `num_samples`; a signal without a column is missing all day, times with a zone count as its wall clock.
+    def from_frame(cls, frame: Any, signals: Sequence[Signal], sample_minutes: int) -> FrameDays:
+        """Cut a frame into days exactly as `lsm2 import table` cuts a file.
 
-        Raises InputError naming the column and row for anything that cannot be read.
+        A signal without a column is missing all day. Days without any value are left out. Warns if values
+        come less often than every `sample_minutes`. Raises InputError naming the column and row (from 0) for
+        anything that cannot be read, and for two values in one sample.
         """
-        if MINUTES_PER_DAY % num_samples:
-            raise InputError(
-                f"this model reads windows of {num_samples} samples, which is no day of whole minutes; give arrays instead of a frame"
-            )
-        table = (
-            pa.Table.from_pandas(frame, preserve_index=False)
-            if _library(frame) == "pandas"
-            else frame.to_arrow()
-        )
+        table = _table(frame)
         if not table.num_rows:
             raise InputError("the frame has no rows")
-        times = _times(table)
-        dates = times.astype("datetime64[D]")
-        sample = (times - dates).astype(np.int64) * num_samples // MINUTES_PER_DAY
-        subjects, subject_of_row = _subjects(table)
-        keys, day = np.unique(
-            np.stack([subject_of_row, dates.astype(np.int64)], 1), axis=0, return_inverse=True
+        known = tuple(signal.name for signal in signals)
+        layout = _layout(table)
+        _check_known(layout.signals, known)
+        reader = TableReader(layout, WallClock(LOCAL, layout.timestamp, ADVICE.zone), ADVICE.choice)
+        grid = DayGrid(sample_minutes, ADVICE)
+        for first_row, batch in _batches(table.select(layout.columns)):
+            rows = reader.rows(batch, _place_from(first_row))
+            _check_known(rows.available, known)
+            grid.add(rows)
+        _warn_of_sparse(grid)
+        ranges = PlausibleRanges(signals)
+        days = [day for day in grid.days(ranges, known, sample_minutes) if not np.isnan(day[2]).all()]
+        ranges.check("the frame", ADVICE)
+        if not days:
+            raise InputError("the frame has no values, only empty cells")
+        subjects, dates, values = zip(*days, strict=True)
+        return cls(
+            np.stack(values),
+            None if layout.subject is None else subjects,
+            np.array(dates, dtype="datetime64[D]"),
+            known,
+            _library(frame),
         )
-        values = np.full((len(keys), len(signals), num_samples), np.nan, dtype=np.float32)
-        if {"signal", "value"} <= set(table.column_names):
-            signal = _known([str(name) for name in table["signal"].to_pylist()], signals)
-            _place(values, day.ravel(), signal, sample, _numbers(table, "value"), times)
-        else:
-            columns = [name for name in table.column_names if name not in ("subject", "timestamp")]
-            for name, signal in zip(columns, _known(columns, signals), strict=True):
-                _place(values, day.ravel(), np.full(len(times), signal), sample, _numbers(table, name), times)
-        of_day = tuple(subjects[code] for code in keys[:, 0]) if subjects else None
-        return cls(values, of_day, keys[:, 1].astype("datetime64[D]"), tuple(signals), _library(frame))
 
     def embeddings(self, embeddings: np.ndarray) -> Any:
         """(B, width) -> a frame with subject, date, e0, e1, ..."""
@@ -76,7 +146,7 @@ class FrameDays:
         return self._frame(columns, repeat=1)
 
     def samples(self, values: np.ndarray) -> Any:
-        """The last samples of each day, (B, C, samples) -> a wide frame with subject, timestamp and every signal."""
+        """The last samples of each day, (B, C, samples) -> a wide frame: subject, timestamp, every signal."""
         num_samples, count = self.values.shape[2], values.shape[2]
         minutes = np.arange(num_samples - count, num_samples) * (MINUTES_PER_DAY // num_samples)
         times = self.dates.astype("datetime64[s]")[:, None] + (minutes * 60).astype("timedelta64[s]")
@@ -86,9 +156,8 @@ class FrameDays:
 
     def _frame(self, columns: dict[str, pa.Array], repeat: int) -> Any:
         if self.subjects is not None:
-            columns = {
-                "subject": pa.array(np.repeat(np.array(self.subjects, dtype=object), repeat))
-            } | columns
+            subjects = np.repeat(np.array(self.subjects, dtype=object), repeat)
+            columns = {"subject": pa.array(subjects)} | columns
         table = pa.table(columns)
         return table.to_pandas() if self.library == "pandas" else sys.modules["polars"].from_arrow(table)
 
@@ -97,77 +166,65 @@ def _library(frame: object) -> str:
     return type(frame).__module__.split(".")[0]
 
 
-def _times(table: pa.Table) -> np.ndarray:
-    """(rows,) datetime64[m] on the wall clock."""
-    if "timestamp" not in table.column_names:
-        raise InputError(
-            f"the frame has no column timestamp, only {', '.join(table.column_names)}; name it so (pandas: reset_index())"
-        )
-    times = table["timestamp"]
-    if not pa.types.is_timestamp(times.type):
-        raise InputError(
-            f"column timestamp holds {times.type}, not times; convert it, in pandas with to_datetime"
-        )
-    if times.null_count:
-        raise InputError(
-            f"column timestamp is empty in row {times.is_null().index(True).as_py()}; fill it or drop the row"
-        )
-    if times.type.tz:
-        import pyarrow.compute  # takes long to import
-
-        times = pyarrow.compute.call_function("local_timestamp", [times])
-    return times.to_numpy().astype("datetime64[m]")
+def _is_lazy(values: object) -> bool:
+    return type(values).__name__ == "LazyFrame" and _library(values) == "polars"
 
 
-def _subjects(table: pa.Table) -> tuple[list[str] | None, np.ndarray]:
-    """Names of the people if there is a column, and who each row is of."""
-    if "subject" not in table.column_names:
-        return None, np.zeros(table.num_rows, dtype=np.int64)
-    names, codes = np.unique(
-        np.array([str(name) for name in table["subject"].to_pylist()]), return_inverse=True
-    )
-    return names.tolist(), codes
-
-
-def _known(names: Sequence[str], signals: Sequence[str]) -> np.ndarray:
-    """Place of each name among the model's signals."""
-    place = {name: index for index, name in enumerate(signals)}
-    if unknown := sorted(set(names) - set(signals)):
-        raise InputError(
-            f"the model knows no signal {unknown[0]!r}; its signals: {', '.join(signals)}. Rename or drop it"
-        )
-    return np.array([place[name] for name in names], dtype=np.int64)
-
-
-def _numbers(table: pa.Table, name: str) -> np.ndarray:
+def _table(frame: Any) -> pa.Table:
+    """The frame as an Arrow table; of a pandas index, times and people become columns."""
+    if _library(frame) == "polars":
+        return frame.to_arrow()
+    if type(frame.index).__name__ == "DatetimeIndex" and "timestamp" not in frame.columns:
+        frame = frame.rename_axis(index="timestamp")
+    if levels := [name for name in frame.index.names if name in ("subject", "timestamp")]:
+        frame = frame.reset_index(level=levels)
     try:
-        return table[name].cast(pa.float32(), safe=False).to_numpy()
-    except pa.ArrowException as error:
-        raise InputError(f"column {name} cannot be read as numbers ({error}); convert it first") from None
-
-
-def _place(
-    values: np.ndarray,
-    day: np.ndarray,
-    signal: np.ndarray,
-    sample: np.ndarray,
-    numbers: np.ndarray,
-    times: np.ndarray,
-) -> None:
-    """Put numbers where they belong; two of one signal in one sample are one too many."""
-    there = ~np.isnan(numbers)
-    day, signal, sample, numbers, times = (
-        day[there],
-        signal[there],
-        sample[there],
-        numbers[there],
-        times[there],
-    )
-    place = np.ravel_multi_index((day, signal, sample), values.shape)
-    first = np.unique(place, return_index=True)[1]
-    if len(first) < len(place):
-        extra = np.setdiff1d(np.arange(len(place)), first)[0]
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
         raise InputError(
-            f"a signal has two values at {times[extra]} (samples last {MINUTES_PER_DAY // values.shape[2]} min); average or drop them"
+            f"the frame cannot be read ({'; '.join(map(str, error.args))}); "
+            "give each column one name and one type"
+        ) from None
+
+
+def _layout(table: pa.Table) -> TableLayout:
+    names = table.column_names
+    if "timestamp" not in names:
+        raise InputError(f"the frame has no column timestamp, only {', '.join(names)}; name it so")
+    subject = "subject" if "subject" in names else None
+    if {"signal", "value"} <= set(names):
+        return TableLayout("timestamp", subject, signal="signal", value="value")
+    return TableLayout(
+        "timestamp", subject, tuple(name for name in names if name not in ("subject", "timestamp"))
+    )
+
+
+def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := sorted(set(names) - set(known)):
+        raise InputError(
+            f"the model knows no signal {unknown[0]!r}; its signals: {', '.join(known)}. Rename or drop it"
         )
-    values.reshape(-1)[place] = numbers
+
+
+def _batches(table: pa.Table) -> Iterator[tuple[int, pa.RecordBatch]]:
+    row = 0
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        yield row, batch
+        row += batch.num_rows
+
+
+def _place_from(first_row: int) -> Callable[[int], str]:
+    return lambda row: f"the frame, row {first_row + row} (from 0)"
+
+
+def _warn_of_sparse(grid: DayGrid) -> None:
+    """Warn if no signal of the frame comes as often as the model's samples."""
+    clear, _ = clear_steps(grid.steps())
+    finest = {signal: min(people.values()) for signal, people in clear.items()}
+    if finest and min(finest.values()) > grid.sample_minutes:
+        signal = min(finest, key=lambda name: finest[name])
+        warnings.warn(
+            f"the frame has a value of {signal!r} every {minutes_text(finest[signal])}, but the model was "
+            f"trained on one every {minutes_text(grid.sample_minutes)}: most of its samples will be missing",
+            stacklevel=6,
+        )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from lsm2.data.wall_clock import first_failing
 from lsm2.errors import InputError
 
 CSV_SUFFIXES, PARQUET_SUFFIXES = (".csv", ".csv.gz"), (".parquet",)
@@ -22,7 +19,10 @@ _PARQUET_BATCH_ROWS = 2**17
 
 
 class TableFile:
-    """One file; rows are numbered as an editor shows them: in a CSV the header is row 1, in Parquet the first row is row 1."""
+    """One file, with rows numbered as an editor shows them.
+
+    In a CSV the header is row 1; in Parquet the first row of values is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,15 +37,16 @@ class TableFile:
         if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
             raise InputError(f"{path} has two columns named {twice[0]!r}; rename one of them")
 
-    def require(self, column: str, argument: str) -> None:
-        """Raise InputError unless the file has this column, which the argument named."""
+    def require(self, column: str, flag: str) -> None:
+        """Raise InputError unless the file has this column, which the flag named."""
         if column not in self.columns:
             raise InputError(
-                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}: name the right one with {argument}"
+                f"{self.path} has no column {column!r}; its columns are {', '.join(self.columns)}: "
+                f"name the right one with {flag}"
             )
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """(number of the first row, rows) of these columns, in file order; those of a CSV are text, null where missing."""
+        """(number of the first row, rows) of these columns, in order; a CSV gives text, null = missing."""
         row = 2 if self.is_csv else 1
         try:
             for batch in self._open_csv(columns) if self.is_csv else self._parquet_batches(columns):
@@ -75,60 +76,13 @@ class TableFile:
         with pyarrow.parquet.ParquetFile(self.path) as file:
             yield from file.iter_batches(batch_size=_PARQUET_BATCH_ROWS, columns=list(columns))
 
-    def numbers(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
-        """A column as float64, NaN where missing; raises InputError naming the row of a cell that is not a finite number."""
-        cells = batch.column(column)
-        if pa.types.is_boolean(cells.type):
-            raise InputError(
-                f"{self.path}, column {column!r} holds true and false, not numbers; name the signals to import with columns"
-            )
-        values = self._cast(
-            cells,
-            pa.float64(),
-            column,
-            first_row,
-            "a number",
-            "correct it, or name the signals to import with columns",
-        )
-        if np.isinf(values).any():
-            row = first_row + int(np.flatnonzero(np.isinf(values))[0])
-            raise InputError(
-                f"{self.path}, row {row}, column {column!r} is infinite, which no sensor measures; leave the cell empty"
-            )
-        return values
-
-    def flags(self, batch: pa.RecordBatch, column: str, first_row: int) -> np.ndarray:
-        """A true/false column as bool, False where missing."""
-        return self._cast(batch.column(column), pa.bool_(), column, first_row, "true or false", "correct it")
-
-    def names(self, batch: pa.RecordBatch, column: str, first_row: int) -> tuple[np.ndarray, list[str]]:
-        """A column as (codes, the names they stand for); raises InputError naming the row where it is empty."""
-        encoded = pc.cast(batch.column(column), pa.string()).dictionary_encode()
-        if encoded.null_count:
-            row = first_row + int(np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))[0])
-            raise InputError(f"{self.path}, row {row}, column {column!r} is empty; every row needs it")
-        return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
-
-    def _cast(
-        self, cells: pa.Array, target: pa.DataType, column: str, first_row: int, wanted: str, remedy: str
-    ) -> np.ndarray:
-        if pa.types.is_dictionary(cells.type):
-            cells = cells.dictionary_decode()
-        if pa.types.is_string(cells.type) or pa.types.is_large_string(cells.type):
-            cells = pc.call_function("utf8_trim_whitespace", [cells])
-        try:
-            converted = pc.cast(cells, target)
-        except pa.ArrowException:
-            at = first_failing(cells, lambda part: pc.cast(part, target))
-            raise InputError(
-                f"{self.path}, row {first_row + at}, column {column!r}: {cells[at].as_py()!r} is not {wanted}; {remedy}"
-            ) from None
-        filled = converted.fill_null(False if pa.types.is_boolean(target) else np.nan)
-        return np.array(filled.to_numpy(zero_copy_only=False))
+    def place_from(self, first_row: int) -> Callable[[int], str]:
+        """What errors call row i of a batch whose first row is `first_row`."""
+        return lambda row: f"{self.path}, row {first_row + row}"
 
 
 def find_files(source: Path) -> list[Path]:
-    """The source itself, or all CSV and Parquet files in it, sorted by name; raises InputError if there is none."""
+    """The source itself, or all CSV and Parquet files in it, by name; raises InputError if there is none."""
     if not source.exists():
         raise InputError(f"{source} does not exist; give a CSV or Parquet file, or a folder of them")
     suffixes = CSV_SUFFIXES + PARQUET_SUFFIXES

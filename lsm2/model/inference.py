@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lsm2.data.batch import PackedBatch, collate
-from lsm2.data.dataframes import FrameDays, is_frame
+from lsm2.data.dataframes import FrameDays, days_given, is_frame, warn_of_clipped, whole_minutes
+from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.masking import token_observed
 from lsm2.data.normalize import CLIP
 from lsm2.data.tokens import patchify, unpatchify
@@ -28,6 +29,7 @@ def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Any:
     """`LSM2.encode`."""
     if level not in ("day", "token"):
         raise InputError(f"level is {level!r}; it must be 'day' or 'token'")
+    values = days_given(values)
     if is_frame(values):
         if level == "token":
             raise InputError("level 'token' needs arrays; a DataFrame gets level 'day'")
@@ -46,6 +48,7 @@ def encode(model: LSM2, values: Days, level: Literal["day", "token"]) -> Any:
 
 def impute(model: LSM2, values: Days) -> Any:
     """`LSM2.impute`."""
+    values = days_given(values)
     if is_frame(values):
         days = _frame_days(model, values)
         return days.samples(impute(model, days.values))
@@ -61,6 +64,8 @@ def impute(model: LSM2, values: Days) -> Any:
 
 def forecast(model: LSM2, values: Days, minutes: int) -> Any:
     """`LSM2.forecast`."""
+    values = days_given(values)
+    minutes = whole_minutes(minutes)
     if is_frame(values):
         days = _frame_days(model, values)
         return days.samples(forecast(model, days.values, minutes))
@@ -82,9 +87,13 @@ def _frame_days(model: LSM2, frame: Any) -> FrameDays:
         raise InputError(
             "this model has no signals.json, so the columns of a DataFrame cannot be told apart; give arrays"
         )
-    return FrameDays.from_frame(
-        frame, [signal.name for signal in model.normalization.signals], model.config.window_samples
-    )
+    config = model.config
+    if config.window_minutes != MINUTES_PER_DAY:
+        raise InputError(
+            f"this model reads windows of {config.window_samples} samples, {config.window_minutes} minutes and not a day; "
+            "give arrays instead of a frame"
+        )
+    return FrameDays.from_frame(frame, model.normalization.signals, config.sample_minutes)
 
 
 def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> Tensor:
@@ -99,6 +108,7 @@ def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> T
         days[..., -ignored:] = np.nan
     if model.normalization is not None:
         days = model.normalization.apply(days)
+        warn_of_clipped(days, model.normalization)
     return torch.from_numpy(days).reshape(-1, *expected)
 
 

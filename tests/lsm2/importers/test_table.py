@@ -1,4 +1,4 @@
-"""Importing tables: every form of the same data gives the same store; bad input is named with its place and leaves nothing behind."""
+"""Importing tables: every form of the same data gives the same store; bad input is named with its place."""
 
 import gzip
 import json
@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lsm2.data import LSM2_SIGNALS, DayStore, Signal
+from lsm2.data import LSM2_SIGNALS, DayStore, Signal, day_grid
 from lsm2.errors import InputError
-from lsm2.data import day_grid
 from lsm2.importers import table_file
-from lsm2.importers.table import import_table
+from lsm2.importers.table import TableOptions, import_table
+
+
+def imported(source: Path, out: Path, **options) -> DayStore:
+    """The store of a table, in the place of what was there."""
+    return import_table(source, out, TableOptions(**options), replace=True)
 
 
 def make_wide() -> pd.DataFrame:
@@ -70,7 +74,7 @@ def write_csv(path: Path, frame: pd.DataFrame, **arguments) -> Path:
 
 
 def write_folder(path: Path) -> Path:
-    """Signals and people in files of their own, one of them long, one compressed, one Parquet; and a file that is no table."""
+    """Signals and people in several files: one long, one compressed, one Parquet, one that is no table."""
     path.mkdir()
     WIDE[WIDE.subject == "ann"].drop(columns="mood").to_parquet(path / "heart.parquet")
     write_csv(path / "heart.csv.gz", WIDE[WIDE.subject == "bo"].drop(columns="mood"))
@@ -100,7 +104,7 @@ def write_parquet(path: Path, frame: pd.DataFrame) -> Path:
 )
 def test_every_form_gives_the_same_store(tmp_path, write):
     assert_is_wide(
-        import_table(write(tmp_path), tmp_path / "store", columns=["mood", "heart_rate"]),
+        imported(write(tmp_path), tmp_path / "store", columns=["mood", "heart_rate"]),
         ["mood", "heart_rate"],
     )
 
@@ -108,14 +112,14 @@ def test_every_form_gives_the_same_store(tmp_path, write):
 def test_many_batches_and_growing_scratch_give_the_same_store(tmp_path, monkeypatch):
     monkeypatch.setattr(table_file, "_CSV_BLOCK_BYTES", 4096)
     monkeypatch.setattr(day_grid, "_FIRST_CAPACITY", 1)
-    store = import_table(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store")
+    store = imported(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store")
     assert_is_wide(store, ["heart_rate", "mood"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "wide.csv"]
 
 
 def test_signals_are_described(tmp_path):
     source = write_csv(tmp_path / "wide.csv", WIDE.assign(mood=WIDE.mood.abs()))
-    store = import_table(source, tmp_path / "store", log1p=["mood"], units={"mood": "points"})
+    store = imported(source, tmp_path / "store", log1p=["mood"], units={"mood": "points"})
     assert store.signals == (LSM2_SIGNALS[0], Signal("mood", "points", transform="log1p"))
     assert json.loads((tmp_path / "store" / "import.json").read_text())["rows"] == len(WIDE)
 
@@ -125,14 +129,14 @@ def test_names_of_columns_and_rows_to_read(tmp_path):
         worn=(WIDE.subject == "bo"), note="text"
     )
     for source in (write_csv(tmp_path / "a.csv", renamed), write_parquet(tmp_path / "a.parquet", renamed)):
-        store = import_table(
+        store = imported(
             source, tmp_path / "store", subject="who", timestamp="when", where="worn", columns=["mood"]
         )
         assert store.subjects == ("bo",) and [signal.name for signal in store.signals] == ["mood"]
 
 
 def test_days_with_too_little_are_left_out(tmp_path):
-    store = import_table(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", min_observed=0.4)
+    store = imported(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", min_observed=0.4)
     assert "bo/2024-03-02" not in store.days["day_id"].to_pylist() and len(store) == 4
     assert json.loads((tmp_path / "store" / "import.json").read_text())["days_left_out"] == 1
 
@@ -141,7 +145,7 @@ def test_days_with_too_little_are_left_out(tmp_path):
 @pytest.mark.parametrize("epoch", [1, 5, 15, 60])
 def test_epochs_average(tmp_path, epoch):
     frame = WIDE.assign(timestamp=WIDE.timestamp + pd.Timedelta("17s"))
-    store = import_table(
+    store = imported(
         write_csv(tmp_path / "wide.csv", frame), tmp_path / "store", sample_minutes=epoch, aggregate="mean"
     )
     assert store.num_samples == 1440 // epoch and store.sample_minutes == epoch
@@ -153,7 +157,7 @@ def test_epochs_average(tmp_path, epoch):
 
 def test_values_averaged_over_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(table_file, "_CSV_BLOCK_BYTES", 4096)
-    store = import_table(
+    store = imported(
         write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", sample_minutes=60, aggregate="mean"
     )
     minutes = expected_values(WIDE, "ann", "2024-03-02", ["heart_rate", "mood"]).astype(np.float64)
@@ -165,7 +169,7 @@ def test_values_averaged_over_batches(tmp_path, monkeypatch):
 def test_implausible_values_are_missing_but_a_wrong_unit_is_an_error(tmp_path):
     few = WIDE.copy()
     few.loc[few.index[:50], "heart_rate"] = 999
-    store = import_table(write_csv(tmp_path / "few.csv", few), tmp_path / "store")
+    store = imported(write_csv(tmp_path / "few.csv", few), tmp_path / "store")
     assert max(np.nanmax(store.values(index)[0]) for index in range(len(store))) < 240
     assert json.loads((tmp_path / "store" / "import.json").read_text())["values_out_of_range"] == {
         "heart_rate": 50
@@ -175,9 +179,9 @@ def test_implausible_values_are_missing_but_a_wrong_unit_is_an_error(tmp_path):
     with pytest.raises(
         InputError, match=r"wrong\.csv.*'heart_rate' are outside 25 to 240 bpm; is the unit another one"
     ):
-        import_table(wrong, tmp_path / "store")
+        imported(wrong, tmp_path / "store")
     assert (tmp_path / "store" / "manifest.json").read_bytes() == before
-    assert import_table(wrong, tmp_path / "store", units={"heart_rate": "Hz"}).signals[0] == Signal(
+    assert imported(wrong, tmp_path / "store", units={"heart_rate": "Hz"}).signals[0] == Signal(
         "heart_rate", "Hz"
     )
 
@@ -185,7 +189,7 @@ def test_implausible_values_are_missing_but_a_wrong_unit_is_an_error(tmp_path):
 def test_times_with_a_zone_are_cut_at_local_midnight(tmp_path):
     rows = "s,2024-01-31T22:59:00Z,1\ns,2024-01-31T23:00Z,2\ns,2024-02-01T07:30+09:00,3\n"
     (tmp_path / "a.csv").write_text("subject,timestamp,x\n" + rows)
-    store = import_table(tmp_path / "a.csv", tmp_path / "store", timezone="Europe/Berlin")
+    store = imported(tmp_path / "a.csv", tmp_path / "store", timezone="Europe/Berlin")
     assert store.days["date"].to_pylist() == ["2024-01-31", "2024-02-01"]
     assert np.flatnonzero(~np.isnan(store.values(0)[0])).tolist() == [23 * 60 + 30, 23 * 60 + 59]
     assert store.values(1)[0, 0] == 2
@@ -194,20 +198,23 @@ def test_times_with_a_zone_are_cut_at_local_midnight(tmp_path):
 def test_parquet_times_with_a_zone(tmp_path):
     times = pd.to_datetime(["2024-01-31T23:00Z", "2024-06-30T22:00Z"]).tz_convert("America/Chicago")
     write_parquet(tmp_path / "a.parquet", pd.DataFrame({"subject": "s", "timestamp": times, "x": [1.0, 2.0]}))
-    store = import_table(tmp_path / "a.parquet", tmp_path / "store", timezone="Europe/Berlin")
+    store = imported(tmp_path / "a.parquet", tmp_path / "store", timezone="Europe/Berlin")
     assert store.days["date"].to_pylist() == ["2024-02-01", "2024-07-01"]
     assert [store.values(index)[0, 0] for index in range(2)] == [1, 2]
 
 
 def test_days_on_which_clocks_change(tmp_path):
-    """Spring: 02:00-02:59 does not exist and stays missing. Autumn: of 02:00-02:59, which happens twice, the first is kept."""
+    """Spring: 02:00-02:59 does not exist and stays missing.
+
+    Autumn: 02:00-02:59 happens twice, and the first is kept.
+    """
     for start, hours in (("2024-03-30T23:00Z", 23), ("2024-10-26T22:00Z", 25)):
         times = pd.date_range(start, periods=hours * 60, freq="min")
         write_parquet(
             tmp_path / "a.parquet",
             pd.DataFrame({"subject": "s", "timestamp": times, "x": np.arange(hours * 60.0)}),
         )
-        store = import_table(tmp_path / "a.parquet", tmp_path / "store", timezone="Europe/Berlin")
+        store = imported(tmp_path / "a.parquet", tmp_path / "store", timezone="Europe/Berlin")
         values = store.values(0)[0]
         assert len(store) == 1
         if hours == 23:
@@ -218,9 +225,7 @@ def test_days_on_which_clocks_change(tmp_path):
 
 
 def test_wall_clock_of_a_named_zone_stays_as_it_is(tmp_path):
-    store = import_table(
-        write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", timezone="America/Chicago"
-    )
+    store = imported(write_csv(tmp_path / "wide.csv", WIDE), tmp_path / "store", timezone="America/Chicago")
     assert_is_wide(store, ["heart_rate", "mood"])
 
 
@@ -309,16 +314,16 @@ BAD_FILES = {
     "duplicate": (
         HEADER + "s,2024-03-01 07:05,1\nt,2024-03-01 07:05,1\ns,2024-03-01 07:05:30,2\n",
         {},
-        ["a.csv, row 4: subject 's'", "'x'", "2024-03-01 07:05", 'aggregate="mean"'],
+        ["a.csv, row 4: subject 's'", "'x'", "2024-03-01 07:05", "--aggregate mean"],
     ),
     "long-duplicate": (
         LONG + "s,2024-03-01 07:05,hr,1\ns,2024-03-01 07:05,x,1\ns,2024-03-01 07:05,hr,2\n",
         {},
         ["row 4: subject 's'", "'hr'"],
     ),
-    "epoch": (HEADER + "s,2024-03-01,1\n", {"sample_minutes": 7}, ["sample_minutes is 7"]),
-    "aggregate": (HEADER + "s,2024-03-01,1\n", {"aggregate": "sum"}, ["aggregate is 'sum'"]),
-    "min-observed": (HEADER + "s,2024-03-01,1\n", {"min_observed": 3}, ["min_observed is 3"]),
+    "epoch": (HEADER + "s,2024-03-01,1\n", {"sample_minutes": 7}, ["--sample-minutes is 7"]),
+    "aggregate": (HEADER + "s,2024-03-01,1\n", {"aggregate": "sum"}, ["--aggregate is 'sum'"]),
+    "min-observed": (HEADER + "s,2024-03-01,1\n", {"min_observed": 3}, ["--min-observed is 3"]),
     "nothing-left": (HEADER + "s,2024-03-01,1\n", {"min_observed": 0.5}, ["no day to write"]),
     "nothing-measured": (HEADER + "s,2024-03-01,\n", {}, ["no day to write"]),
 }
@@ -329,11 +334,9 @@ def test_bad_file_is_named_and_nothing_is_touched(tmp_path, content, arguments, 
     source = tmp_path / "a.csv"
     source.write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "good.csv").write_text(HEADER + "s,2024-03-01,1\n")
-    before = (
-        import_table(tmp_path / "good.csv", tmp_path / "store").path.joinpath("manifest.json").read_bytes()
-    )
+    before = imported(tmp_path / "good.csv", tmp_path / "store").path.joinpath("manifest.json").read_bytes()
     with pytest.raises(InputError) as error:
-        import_table(source, tmp_path / "store", **arguments)
+        imported(source, tmp_path / "store", **arguments)
     for word in words:
         assert word in str(error.value)
     assert (tmp_path / "store" / "manifest.json").read_bytes() == before
@@ -347,9 +350,10 @@ def test_duplicate_over_batches_is_found(tmp_path, monkeypatch):
     source = write_csv(tmp_path / "wide.csv", pd.concat([frame, first]))
     with pytest.raises(
         InputError,
-        match=rf"row {len(frame) + 2}: subject 'ann' already has a value of '(mood|heart_rate)'.*{first.timestamp.iloc[0]:%Y-%m-%d %H:%M}",
+        match=rf"row {len(frame) + 2}: subject 'ann' already has a value of '(mood|heart_rate)'.*"
+        rf"{first.timestamp.iloc[0]:%Y-%m-%d %H:%M}",
     ):
-        import_table(source, tmp_path / "store")
+        imported(source, tmp_path / "store")
 
 
 def test_text_column_asks_for_a_choice(tmp_path):
@@ -358,7 +362,7 @@ def test_text_column_asks_for_a_choice(tmp_path):
         (WIDE.assign(worn=True), "column 'worn' holds true and false"),
     ):
         with pytest.raises(InputError, match=words + ".*columns"):
-            import_table(write_parquet(tmp_path / "a.parquet", frame), tmp_path / "store")
+            imported(write_parquet(tmp_path / "a.parquet", frame), tmp_path / "store")
 
 
 @pytest.mark.parametrize("cut", [0, 4, 3000])
@@ -366,14 +370,14 @@ def test_cut_parquet(tmp_path, cut):
     source = write_parquet(tmp_path / "a.parquet", WIDE)
     source.write_bytes(source.read_bytes()[:cut])
     with pytest.raises(InputError, match=r"a\.parquet (is empty|cannot be read as Parquet)"):
-        import_table(source, tmp_path / "store")
+        imported(source, tmp_path / "store")
 
 
 def test_cut_gzip(tmp_path):
     content = gzip.compress(WIDE.to_csv(index=False).encode())
     (tmp_path / "a.csv.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(InputError, match=r"a\.csv\.gz"):
-        import_table(tmp_path / "a.csv.gz", tmp_path / "store")
+        imported(tmp_path / "a.csv.gz", tmp_path / "store")
 
 
 def test_sources_that_hold_no_table(tmp_path):
@@ -385,13 +389,13 @@ def test_sources_that_hold_no_table(tmp_path):
         ("a.xlsx", "is not a table"),
     ):
         with pytest.raises(InputError, match=words):
-            import_table(tmp_path / source, tmp_path / "store")
+            imported(tmp_path / source, tmp_path / "store")
 
 
 def test_a_place_that_is_taken_is_refused_before_reading(tmp_path):
     (tmp_path / "store").write_text("thesis")
     with pytest.raises(InputError, match="is not a DayStore"):
-        import_table(tmp_path / "does-not-exist.csv", tmp_path / "store")
+        imported(tmp_path / "does-not-exist.csv", tmp_path / "store")
 
 
 NURSE = ["hr", "rmssd", "ibi_n", "eda_mean", "eda_sd", "skin_temp", "acc_mean", "acc_sd"]
@@ -412,7 +416,7 @@ NURSE = ["hr", "rmssd", "ibi_n", "eda_mean", "eda_sd", "skin_temp", "acc_mean", 
 )
 def test_real_data(tmp_path, shared_data, name, columns, arguments):
     source = shared_data(name)
-    store = import_table(source, tmp_path / "store", columns=columns, **arguments)
+    store = imported(source, tmp_path / "store", columns=columns, **arguments)
     frame = pd.read_parquet(source)
     if "where" in arguments:
         frame = frame[frame[arguments["where"]]]
