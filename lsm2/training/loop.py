@@ -71,7 +71,9 @@ def _train(
     checkpoint = load_newest(run.checkpoints_folder)
     state: dict[str, Any] = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
     normalization = (
-        Normalization.from_dict(state["normalization"]) if checkpoint else Normalization.fit(store, indices)
+        Normalization.from_dict(state["normalization"])
+        if checkpoint
+        else Normalization.from_moments(store.signals, store.moments_of(people))
     )
     trainer = Trainer(_new_model(model_config, normalization, config.seed), config, ranks)
     if checkpoint:

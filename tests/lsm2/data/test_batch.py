@@ -10,8 +10,7 @@ import torch
 
 from lsm2.config import LSM2Config, MaskingConfig
 from lsm2.data import PackedBatch, collate
-from lsm2.data.batch import count_tokens
-from lsm2.data.masking import day_rng, sample_artificial, token_observed
+from lsm2.data.masking import count_tokens, day_rng, sample_artificial, token_observed
 from lsm2.data.tokens import patchify, unpatchify
 from lsm2.errors import InputError
 
