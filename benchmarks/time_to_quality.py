@@ -114,8 +114,9 @@ class Training:
     def __post_init__(self) -> None:
         heldout = heldout_subjects(self.store.subjects, 0.2, self.seed)
         self.heldout = self.store.indices_of(sorted(heldout))
-        days = self.store.indices_of([person for person in self.store.subjects if person not in heldout])
-        normalization = Normalization.fit(self.store, days)
+        people = [person for person in self.store.subjects if person not in heldout]
+        days = self.store.indices_of(people)
+        normalization = Normalization.from_moments(self.store.signals, self.store.moments_of(people))
         settings = TrainConfig(
             steps=self.num_slots, learning_rate=LEARNING_RATE, final_learning_rate=LEARNING_RATE, seed=self.seed, num_workers=0
         )

@@ -67,10 +67,10 @@ def simulate(
             raise InputError(f"{name} is {count}; simulate at least 1")
     if not 0 <= noise < 1:
         raise InputError(f"noise is {noise}; it is a share of the variance: at least 0 and below 1")
-    places = ((person, day) for person in range(people) for day in range(days_per_person))
+    all_days = ((person, day) for person in range(people) for day in range(days_per_person))
     return (
         _simulate_day(seed, person, day, noise)
-        for person, day in counted(places, "simulating days", progress, people * days_per_person)
+        for person, day in counted(all_days, "simulating days", progress, people * days_per_person)
     )
 
 
@@ -102,9 +102,18 @@ def truth(noise: float) -> dict[str, Any]:
 
 
 def write_cohort(
-    out: Path | str, people: int, days_per_person: int, seed: int, noise: float = 0.35, progress: bool = False
+    out: Path | str,
+    people: int,
+    days_per_person: int,
+    seed: int,
+    noise: float = 0.35,
+    progress: bool = False,
+    replace: bool = False,
 ) -> DayStore:
-    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its folder."""
+    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its folder.
+
+    A store that is there is replaced with `replace`; without, it raises InputError.
+    """
     days = simulate(people, days_per_person, seed, noise=noise, progress=progress)
     labels = io.BytesIO()
     pyarrow.csv.write_csv(person_labels(people, seed), labels)
@@ -113,7 +122,7 @@ def write_cohort(
         "labels.csv": labels.getvalue,
         "truth.json": (json.dumps(parameters, indent=1) + "\n").encode,
     }
-    return DayStore.write(out, LSM2_SIGNALS, days, attachments=attachments)
+    return DayStore.write(out, LSM2_SIGNALS, days, replace=replace, attachments=attachments)
 
 
 def _sample_person(seed: int, person: int) -> Person:
@@ -173,7 +182,7 @@ def _first_order(innovations: np.ndarray, decay: np.ndarray) -> np.ndarray:
     """AR(1) series of variance 1 from white noise (K, L) and decay per step (K, 1), stationary from the first step on."""
     series = innovations * np.sqrt(1 - decay**2)
     series[:, 0] = innovations[:, 0]
-    # A scan by doubling: after the step of s, each place holds the decayed sum of its last 2 s innovations.
+    # A scan by doubling: after the step of s, each minute holds the decayed sum of its last 2 s innovations.
     step = 1
     while step < series.shape[1]:
         series[:, step:] = series[:, step:] + decay**step * series[:, :-step]

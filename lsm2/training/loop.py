@@ -79,7 +79,7 @@ def _train(
     indices = store.indices_of(people)
     checkpoint = load_newest(run.checkpoints_folder)
     state = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
-    model = _begin_model(model_config, store, indices, settings["initial"], train_config.seed, checkpoint)
+    model = _begin_model(model_config, store, people, settings["initial"], train_config.seed, checkpoint)
     trainer = Trainer(Reconstruction(model), train_config, ranks)
     if checkpoint:
         trainer.restore(checkpoint.tensors)
@@ -148,7 +148,7 @@ def _train(
 def _begin_model(
     config: LSM2Config,
     store: DayStore,
-    indices: list[int],
+    people: list[str],
     initial: str | None,
     seed: int,
     checkpoint: Checkpoint | None,
@@ -159,7 +159,8 @@ def _begin_model(
     if checkpoint:
         return _new_model(config, Normalization.from_dict(checkpoint.state["normalization"]), seed)
     if initial is None:
-        return _new_model(config, Normalization.fit(store, indices), seed)
+        normalization = Normalization.from_moments(store.signals, store.moments_of(people))
+        return _new_model(config, normalization, seed)
     given = LSM2.from_pretrained(initial)
     names = [signal.name for signal in store.signals]
     if given.normalization is None or [signal.name for signal in given.normalization.signals] != names:

@@ -10,8 +10,7 @@ import torch
 
 from lsm2.config import LSM2Config, MaskingConfig
 from lsm2.data import PackedBatch, collate
-from lsm2.data.batch import count_tokens
-from lsm2.data.masking import day_rng, sample_artificial, token_observed
+from lsm2.data.masking import count_tokens, day_rng, sample_artificial, token_observed
 from lsm2.data.tokens import patchify, unpatchify
 from lsm2.errors import InputError
 
@@ -239,7 +238,7 @@ INFINITE[4, 2, 7] = torch.inf
 @pytest.mark.parametrize(
     ("values", "arguments", "words"),
     [
-        (torch.zeros(1, SIGNALS, 40), {}, ["(1, 5, 40)", "window_minutes = 36"]),
+        (torch.zeros(1, SIGNALS, 40), {}, ["(1, 5, 40)", "window_samples = 36"]),
         (torch.zeros(1, 4, 36), {}, ["(1, 4, 36)", "num_signals = 5"]),
         (torch.zeros(SIGNALS, 36), {}, ["(5, 36)"]),
         (torch.zeros(1, SIGNALS, 36, dtype=torch.float64), {}, ["torch.float64", "float32"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lsm2.data import LSM2_SIGNALS, Normalization, Signal
-from lsm2.data.normalize import RunningMoments
+from lsm2.data.normalize import day_moments, merge_moments
 from lsm2.data.signals import named_signal
 from lsm2.errors import InputError
 
@@ -37,31 +37,35 @@ def make_days(number: int = 6) -> list[np.ndarray]:
     return days
 
 
-class Days:
-    """What `fit` needs of a store."""
-
-    signals = SIGNALS
-
-    def __init__(self, days):
-        self._days = days
-
-    def __len__(self):
-        return len(self._days)
-
-    def values(self, index):
-        return self._days[index]
+def fit(days: list[np.ndarray]) -> Normalization:
+    """The normalisation by these days."""
+    moments = [day_moments(values, SIGNALS) for values in days]
+    return Normalization.from_moments(SIGNALS, merge_moments(np.stack(moments)))
 
 
-def test_fit_is_mean_and_deviation_over_observed_minutes():
-    days = make_days()
-    fitted = Normalization.fit(Days(days), [0, 2, 5, 6])
-    pooled = np.concatenate([days[index] for index in (0, 2, 5, 6)], axis=1).astype(np.float64)
+def test_moments_give_mean_and_deviation_over_observed_samples():
+    days = [make_days()[index] for index in (0, 2, 5, 6)]
+    fitted = fit(days)
+    pooled = np.concatenate(days, axis=1).astype(np.float64)
     pooled[1] = np.log1p(pooled[1])
     for index in range(2):
         np.testing.assert_allclose(fitted.mean[index], np.nanmean(pooled[index]), rtol=1e-7)
         np.testing.assert_allclose(fitted.std[index], np.nanstd(pooled[index]), rtol=1e-5)
     np.testing.assert_allclose(fitted.mean[2:], [0.1, 0], rtol=1e-7)
     np.testing.assert_array_equal(fitted.std[2:], 1)
+
+
+def test_moments_merge_in_any_grouping():
+    days = np.stack([day_moments(values, SIGNALS) for values in make_days(30)])
+    together = merge_moments(days)
+    one_by_one = days[0]
+    for moments in days[1:]:
+        one_by_one = merge_moments(np.stack([one_by_one, moments]))
+    in_groups = merge_moments(np.stack([merge_moments(days[start::3]) for start in range(3)]))
+    for other in (one_by_one, in_groups):
+        np.testing.assert_array_equal(other[0], together[0])
+        np.testing.assert_allclose(other[1:, :3], together[1:, :3], rtol=1e-11, atol=1e-11)
+    np.testing.assert_array_equal(together[:, 3], 0)
 
 
 def test_apply_keeps_missing_and_clips():
@@ -77,7 +81,7 @@ def test_apply_keeps_missing_and_clips():
 
 def test_invert_undoes_apply():
     days = make_days()
-    normalization = Normalization.fit(Days(days))
+    normalization = fit(days)
     for values in days:
         np.testing.assert_allclose(
             normalization.invert(normalization.apply(values))[1:], values[1:], rtol=1e-5, atol=1e-5
@@ -87,7 +91,7 @@ def test_invert_undoes_apply():
 
 
 def test_survives_json():
-    fitted = Normalization.fit(Days(make_days()))
+    fitted = fit(make_days())
     read = Normalization.from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
     assert read.signals == fitted.signals
     assert read.mean.tobytes() == fitted.mean.tobytes() and read.std.tobytes() == fitted.std.tobytes()
@@ -106,9 +110,12 @@ def test_survives_json():
 def test_values_without_a_transform_are_named(signal, value, words):
     values = np.ones((4, 9), np.float32)
     values[signal, 3] = value
-    for call in (RunningMoments(SIGNALS).add, Normalization(SIGNALS, np.zeros(4), np.ones(4)).apply):
+    for call in (
+        lambda: day_moments(values, SIGNALS),
+        lambda: Normalization(SIGNALS, np.zeros(4), np.ones(4)).apply(values),
+    ):
         with pytest.raises(InputError, match=words):
-            call(values)
+            call()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def store(tmp_path_factory) -> DayStore:
 def make_model(store: DayStore, **changes) -> LSM2:
     torch.manual_seed(0)
     model = LSM2(dataclasses.replace(CONFIG, **changes)).eval()
-    model.normalization = Normalization.fit(store, range(len(store)))
+    model.normalization = Normalization.from_moments(store.signals, store.moments_of(store.subjects))
     return model
 
 

@@ -43,7 +43,7 @@ def uneven_store(tmp_path_factory: pytest.TempPathFactory) -> DayStore:
 @pytest.fixture
 def steps_of(uneven_store: DayStore):
     indices = list(range(NUM_DAYS))
-    normalization = Normalization.fit(uneven_store, indices)
+    normalization = Normalization.from_moments(uneven_store.signals, uneven_store.moments_of({"p"}))
 
     def make(
         rank: int = 0, world_size: int = 1, model: LSM2Config = MODEL, **settings: object
@@ -105,10 +105,8 @@ def test_ranks_have_about_equal_work(steps_of, decoder: str) -> None:
     everything = steps_of(0, 2, model, batch_days=24)  # knows all days' work
     uneven, uneven_before = [], []
     for step in range(10):
-        names, places = everything.days(step), everything._places(step)
-        multiply_adds = everything._workload.multiply_adds(
-            [day for _, day in places], 0, [epoch for epoch, _ in places], names
-        )
+        names, draws = everything.days(step), everything._draws(step)
+        multiply_adds = everything._workload.multiply_adds(draws, 0, names)
         work = dict(zip(names, multiply_adds, strict=True))
         loads = [sum(work[day] for batch in rank[step] for day in batch.day_ids) for rank in ranks]
         before = [sum(work[day] for day in names[rank::3]) for rank in range(3)]

@@ -123,7 +123,7 @@ def test_model_is_the_average_and_knows_the_training_days(whole_run: Path, small
     average = load_file(whole_run / "checkpoints/step_00000008/ema.safetensors")
     assert all(torch.equal(weight, average[name]) for name, weight in model.named_parameters())
     people = json.loads((whole_run / "config.json").read_text())["train_subjects"]
-    expected = Normalization.fit(small_store, small_store.indices_of(people))
+    expected = Normalization.from_moments(small_store.signals, small_store.moments_of(people))
     assert model.normalization is not None and model.normalization.to_dict() == expected.to_dict()
     assert np.isfinite(model.impute(small_store.values(0))).all()
 
