@@ -18,12 +18,13 @@ export PATH="$root/.venv/bin:$PATH"
 if [ $kind = address ]; then
     flags="-fsanitize=address,undefined -fno-sanitize-recover=all"
     runtimes="libasan.so libubsan.so"
-    tests=(test_cpu_kernels.py test_attention.py test_packing.py test_fuzz.py)
+    tests=(test_cpu_kernels.py test_cpu_same_bits.py test_cpu_mistakes.py test_attention.py test_packing.py
+        test_fuzz_attention.py test_fuzz_packing.py test_fuzz_mistakes.py)
     set -- -k "not memory_does_not_grow" "$@" # it is long, and a sanitizer has a need of memory of its own
 else
     flags="-fsanitize=thread"
     runtimes="libtsan.so"
-    tests=(test_cpu_kernels.py test_attention.py test_packing.py)
+    tests=(test_cpu_kernels.py test_cpu_same_bits.py test_attention.py test_packing.py)
     set -- -k "threads or thread_counts or packing" "$@"
 fi
 

@@ -13,9 +13,8 @@ MAY_USE_KERNELS = {Path("lsm2/model/attention.py")}
 DATA_LEAVES = {"signals", "tokens", "masking"}
 KERNELS_MAY_IMPORT = {
     "__init__": {"attention", "packing"},
-    "attention": {"_checks", "_ops", "packing"},
-    "packing": {"_checks", "_ops"},
-    "_checks": set(),
+    "attention": {"_ops", "packing"},
+    "packing": {"_ops"},
     "_ops": {"triton", "reference"},
     "reference": set(),
     "triton": {"triton"},

@@ -26,12 +26,16 @@ pytestmark = pytest.mark.skipif(
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     # Python's own handler of faults would take the emulator's place.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONFAULTHANDLER"}
-    return subprocess.run([str(part) for part in command], env=inherited | environment, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [str(part) for part in command], env=inherited | environment, cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def checked(*command: str | Path, **environment: str) -> str:
     done = run(*command, **environment)
-    assert done.returncode == 0, f"{' '.join(map(str, command))} gave {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, (
+        f"{' '.join(map(str, command))} gave {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    )
     return done.stdout
 
 
@@ -51,7 +55,17 @@ def preload(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     if HAS_AMX:
         return {}
     emulator = tmp_path_factory.mktemp("emulator") / "amx_emulator.so"
-    checked(compiler, "-std=c++17", "-O3", "-march=x86-64-v3", "-fPIC", "-shared", "-o", emulator, HERE / "amx_emulator.cpp")
+    checked(
+        compiler,
+        "-std=c++17",
+        "-O3",
+        "-march=x86-64-v3",
+        "-fPIC",
+        "-shared",
+        "-o",
+        emulator,
+        HERE / "amx_emulator.cpp",
+    )
     return {"LD_PRELOAD": str(emulator)}
 
 
@@ -88,7 +102,9 @@ def test_the_emulator_ends_what_a_processor_would_refuse(
 @pytest.fixture(scope="module")
 def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of lsm2_kernels with a library that, where AMX is emulated, does not ask the processor for it."""
-    cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    cmake = shutil.which(
+        "cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     if cmake is None:
         pytest.skip("no cmake on this machine: pip install cmake")
     folder = tmp_path_factory.mktemp("package")
@@ -100,7 +116,9 @@ def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     checked(cmake, "-S", ROOT / "csrc", "-B", build, *options)
     checked(cmake, "--build", build, "--parallel", "2")
-    shutil.copytree(ROOT / "lsm2_kernels", folder / "lsm2_kernels", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(
+        ROOT / "lsm2_kernels", folder / "lsm2_kernels", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+    )
     shutil.copy(build / LIBRARY_NAME, folder / "lsm2_kernels")
     return folder
 

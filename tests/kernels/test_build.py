@@ -26,7 +26,9 @@ def requirements(extra: str = "") -> set[str]:
 
 @pytest.mark.skipif(not COMPILERS, reason="no C++ compiler on this machine: the reference serves the CPU")
 def test_the_library_is_loaded_where_a_compiler_is_present() -> None:
-    assert _ops.cpu_library is not None, f"{COMPILERS[0]} is here, but {_ops.why_no_cpu_library}: see what `pip install -v .` prints"
+    assert _ops.cpu_library is not None, (
+        f"{COMPILERS[0]} is here, but {_ops.why_no_cpu_library}: see what `pip install -v .` prints"
+    )
     assert _ops.instruction_set() in _ops.INSTRUCTION_SETS
 
 

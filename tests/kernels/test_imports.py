@@ -25,13 +25,17 @@ def installed() -> bool:
 
 def run_python(*arguments: str, cwd: Path = REPOSITORY, path: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path)} if path else None
-    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
 def modules_after(statement: str) -> tuple[set[str], float]:
     """Top-level modules loaded, and seconds that the statement took after torch was there."""
     program = f"import json, sys, time, torch; start = time.perf_counter(); {statement}; seconds = time.perf_counter() - start"
-    names, seconds = json.loads(run_python("-c", f"{program}; print(json.dumps([[n.split('.')[0] for n in sys.modules], seconds]))"))
+    names, seconds = json.loads(
+        run_python("-c", f"{program}; print(json.dumps([[n.split('.')[0] for n in sys.modules], seconds]))")
+    )
     return set(names), seconds
 
 
@@ -45,7 +49,9 @@ def test_import_is_quick_and_light():
 
 def test_triton_is_not_loaded_by_cpu_tensors():
     before, _ = modules_after("pass")
-    after, _ = modules_after("import lsm2_kernels as l; x = torch.zeros(3, 1, 8); l.varlen_attention(x, x, x, torch.tensor([0, 3]))")
+    after, _ = modules_after(
+        "import lsm2_kernels as l; x = torch.zeros(3, 1, 8); l.varlen_attention(x, x, x, torch.tensor([0, 3]))"
+    )
     assert not (after - before) & HEAVY
 
 
@@ -63,7 +69,11 @@ def test_main_says_who_serves_what():
 
 
 def clone_of_the_package(folder: Path) -> Path:
-    shutil.copytree(REPOSITORY / "lsm2_kernels", folder / "lsm2_kernels", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "lsm2_kernels",
+        folder / "lsm2_kernels",
+        ignore=shutil.ignore_patterns("*.so", "__pycache__"),
+    )
     return folder
 
 

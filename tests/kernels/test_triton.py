@@ -16,11 +16,13 @@ import torch
 SUITE = Path(__file__).parent / "triton_suite"
 
 
-@pytest.mark.parametrize("name", ["attention.py", "packing.py"])
+@pytest.mark.parametrize("name", ["attention_tests.py", "packing_tests.py"])
 def test_suite(name):
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")
     environment = os.environ | {"TRITON_INTERPRET": "0" if torch.cuda.is_available() else "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", SUITE / name]
-    result = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert re.search(r"\d\d passed", result.stdout), result.stdout

@@ -12,7 +12,9 @@ if knobs.runtime.interpret:
 
 @pytest.fixture
 def device() -> torch.device:
-    assert torch.cuda.is_available() or knobs.runtime.interpret, "this suite is run by tests/kernels/test_triton.py"
+    assert torch.cuda.is_available() or knobs.runtime.interpret, (
+        "this suite is run by tests/kernels/test_triton.py"
+    )
     return torch.device("cpu" if knobs.runtime.interpret else "cuda")
 
 

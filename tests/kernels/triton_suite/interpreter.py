@@ -21,7 +21,9 @@ def repair_products(patch: pytest.MonkeyPatch) -> None:
             return rounded.view(torch.int16).numpy().view(np.uint16).reshape(x.shape)
         return convert_float(x, source, target, rounding_mode)
 
-    def dot(self: Any, a: Any, b: Any, c: Any, input_precision: Any, max_num_imprecise_acc: Any) -> TensorHandle:
+    def dot(
+        self: Any, a: Any, b: Any, c: Any, input_precision: Any, max_num_imprecise_acc: Any
+    ) -> TensorHandle:
         # One rounding at the end: numpy's sums differ with the shapes, and a product would not be its transpose's.
         product = np.matmul(_as_numbers(a), _as_numbers(b), dtype=np.float64)
         return TensorHandle((product + c.data).astype(np.float32), c.dtype.scalar)
@@ -46,7 +48,9 @@ def fence_tensors(patch: pytest.MonkeyPatch) -> None:
         return run(self, *args, **kwargs)
 
     def check(pointers: Any, mask: Any) -> None:
-        addresses = np.broadcast_to(pointers.data, np.broadcast_shapes(pointers.data.shape, mask.data.shape))[mask.data.astype(bool)]
+        addresses = np.broadcast_to(pointers.data, np.broadcast_shapes(pointers.data.shape, mask.data.shape))[
+            mask.data.astype(bool)
+        ]
         width = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         block = np.searchsorted(starts, addresses, side="right").astype(np.int64) - 1
         inside = (block >= 0) & (addresses + np.uint64(width) <= stops[block])
@@ -61,5 +65,11 @@ def fence_tensors(patch: pytest.MonkeyPatch) -> None:
 
     run = GridExecutor.__call__
     patch.setattr(GridExecutor, "__call__", note_tensors)
-    for name, pointers_at, mask_at in (("create_masked_load", 0, 1), ("create_masked_store", 0, 2), ("create_atomic_rmw", 1, 3)):
-        patch.setattr(InterpreterBuilder, name, fenced(getattr(InterpreterBuilder, name), pointers_at, mask_at))
+    for name, pointers_at, mask_at in (
+        ("create_masked_load", 0, 1),
+        ("create_masked_store", 0, 2),
+        ("create_atomic_rmw", 1, 3),
+    ):
+        patch.setattr(
+            InterpreterBuilder, name, fenced(getattr(InterpreterBuilder, name), pointers_at, mask_at)
+        )
