@@ -31,6 +31,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report $(BENCH) --out $(BENCH)/report.html
 
 lint: .venv/installed
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/kernels/*.cpp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

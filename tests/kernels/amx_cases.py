@@ -1,6 +1,7 @@
-"""Attention by the AMX kernels, measured against float64; test_amx.py runs this in a process of its own, with or without its emulator.
+"""Attention by the AMX kernels, against float64; test_amx.py runs this in its own process, emulated or not.
 
-Usage: python amx_cases.py FOLDER_OF_THE_LIBRARY [INSTRUCTION_SET]; prints how many tile instructions were emulated, case by case.
+Usage: python amx_cases.py FOLDER_OF_THE_LIBRARY [INSTRUCTION_SET]; prints how many tile instructions were
+emulated, case by case.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Fixtures of the kernel tests: each device, each instruction set, one thread, and NaN in uninitialised memory."""
+"""Fixtures of the kernel tests: devices, instruction sets, one thread, and NaN in uninitialised memory."""
 
 from collections.abc import Iterator
 

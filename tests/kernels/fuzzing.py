@@ -1,4 +1,4 @@
-"""What the fuzz tests share: how many examples, strategies, and the layouts in memory that tensors may have."""
+"""What the fuzz tests share: settings, strategies, and the layouts in memory that tensors may have."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The AMX kernels, run as they ship: by the processor where it has AMX, else by an emulator of its tile instructions."""
+"""The AMX kernels as they ship, by a processor with AMX, elsewhere with its tile instructions emulated."""
 
 import os
 import platform
@@ -17,10 +17,13 @@ PROCESSOR_FLAGS = set(CPUINFO.read_text().split()) if CPUINFO.exists() else set(
 HAS_AMX = "amx_bf16" in PROCESSOR_FLAGS
 LIBRARY_NAME = "lsm2_kernels_cpu.so"
 
-pytestmark = pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64") or "avx512_bf16" not in PROCESSOR_FLAGS,
-    reason="only tile instructions are emulated: the other ones of the AMX kernels want Linux and a processor with avx512_bf16",
-)
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.skipif(
+        (sys.platform, platform.machine()) != ("linux", "x86_64") or "avx512_bf16" not in PROCESSOR_FLAGS,
+        reason="only tile instructions are emulated: AMX kernels also need Linux and an avx512_bf16 processor",
+    ),
+]
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -101,7 +104,7 @@ def test_the_emulator_ends_what_a_processor_would_refuse(
 
 @pytest.fixture(scope="module")
 def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of lsm2_kernels with a library that, where AMX is emulated, does not ask the processor for it."""
+    """A copy of lsm2_kernels; where AMX is emulated, its library does not ask the processor for AMX."""
     cmake = shutil.which(
         "cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     )
@@ -123,6 +126,7 @@ def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_attention(package: Path, preload: dict[str, str]) -> None:
     script = [sys.executable, HERE / "amx_cases.py", package / "lsm2_kernels"]
     num_emulated = int(checked(*script, PYTHONPATH=str(package), **preload).split()[-1])

@@ -1,8 +1,9 @@
-"""Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory: no GPU needed.
+"""Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory.
 
-Every tile that ships is compiled, those for 16 bits twice on the installed Triton, and on the oldest supported one once if it lies in
-.triton-3.6 (`make test` puts it there). `python -m benchmarks.aot` compiles all combinations. In processes of their own, as one has room
-for one Triton.
+No GPU is needed. The installed Triton compiles every tile that ships, and those for 16 bits twice; the oldest
+supported Triton compiles every tile once, if it lies in .triton-3.6, where `make test` puts it. `python -m
+benchmarks.aot` compiles all combinations. Each Triton runs in its own process, as a process can import only
+one.
 """
 
 import importlib.util
@@ -63,6 +64,8 @@ def run(arguments: list[str], environment: dict[str, str]) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_kernels_have_no_fault(reports):
     faults = {name: [report for report in reports if at_fault(report)] for name, at_fault in FAULTS.items()}
     assert not any(faults.values()), json.dumps(
@@ -70,6 +73,8 @@ def test_kernels_have_no_fault(reports):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_every_tile_that_ships_is_compiled(reports):
     shipped = {
         (target, kernel, f"{tile.block_m}x{tile.block_n}", tile.num_warps, tile.num_stages)
@@ -83,6 +88,8 @@ def test_every_tile_that_ships_is_compiled(reports):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_tiles_for_short_sequences_give_the_same_bits(reports):
     by_case = {
         tuple(report[name] for name in ("target", "dtype", "head_dim", "kernel")): report

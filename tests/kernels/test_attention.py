@@ -245,7 +245,8 @@ def test_masked_attention_is_sdpa_on_kept_tokens(device, layout, num_kv_heads):
     )
     grad = torch.randn(3, 4, 70, 16, generator=generator).to(device)
     leaves = [x.detach().requires_grad_() for x in (q, k, v)]
-    # A row whose queries or keys are all hidden has no softmax: SDPA would give NaN, so the plain way hides the hidden queries afterwards.
+    # A row whose queries or keys are all hidden has no softmax: SDPA would give NaN, so the plain way hides
+    # the hidden queries afterwards.
     mask = keep[:, None, None, :] | ~keep.any(1)[:, None, None, None]
     plain = scaled_dot_product_attention(*leaves, attn_mask=mask, enable_gqa=True) * keep[:, None, :, None]
     expected = torch.autograd.grad(plain, leaves, grad)

@@ -1,4 +1,4 @@
-"""What the build left: a library that is loaded wherever it could be compiled, bound to no Python and no folder."""
+"""What the build leaves: a library, loaded wherever it can be compiled, bound to no Python and no folder."""
 
 import importlib.metadata
 import re
@@ -41,9 +41,10 @@ def test_the_library_is_bound_to_no_python_and_no_place() -> None:
 
 
 def test_kernel_sources_include_no_code_of_others() -> None:
-    """An inline function of a library, compiled for AVX-512, could be linked for all, and crash a machine without AVX-512.
+    """An inline function of a library, compiled for AVX-512, could be linked for all instruction sets.
 
-    The compiler's own intrinsics are no such functions: they are always inlined.
+    It would crash a machine without AVX-512. The compiler's intrinsics are no such functions: they are always
+    inlined.
     """
     csrc = Path(__file__).parents[2] / "csrc"
     kernels = [path for path in csrc.glob("*.[ch]*") if "INSTRUCTION_SET" in path.read_text()]

@@ -1,4 +1,4 @@
-"""torch.compile with fullgraph and dynamic shapes: the same bits as eager, and one compilation for every length."""
+"""torch.compile with fullgraph and dynamic shapes: the bits of eager, one compilation for every length."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from torch.utils import _pytree
 from lsm2_kernels import Packing, masked_attention, pack, unpack, varlen_attention, varlen_attention_qkvpacked
 from lsm2_kernels.testing import make_qkv, random_lengths
 
-# No size may equal another by accident, lest the compiler takes them for one and compiles again: heads 3, head dim 16, N from 6, T from 60.
+# No size may equal another by accident, lest the compiler takes them for one and compiles again: heads 3,
+# head dim 16, N from 6, T from 60.
 NUM_CALLS = 4
 
 

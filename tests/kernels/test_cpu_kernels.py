@@ -82,7 +82,7 @@ def test_unusual_scales_are_accurate(instruction_set: str, factor: float) -> Non
 def test_memory_does_not_grow_with_the_square_of_the_length(
     length: int, with_backward: bool, allowed_mib: int
 ) -> None:
-    """One byte for each pair of tokens would be 4096 MiB and 256 MiB. Inputs and results are 1 MiB each at most."""
+    """One byte per pair of tokens would be 4096 and 256 MiB. Inputs and results are at most 1 MiB each."""
     x = make_qkv([length], num_heads=1, head_dim=8, dtype=torch.bfloat16)
     offsets = x.cu_seqlens_q, x.cu_seqlens_q
     torch.set_num_threads(2)

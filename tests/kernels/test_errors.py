@@ -245,6 +245,7 @@ def test_type_error(case):
         call()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="on a CPU wrong offsets raise")
 def test_wrong_offsets_on_a_gpu_stay_inside_the_tensors():
     q = torch.randn(6, 2, 16, device="cuda", requires_grad=True)

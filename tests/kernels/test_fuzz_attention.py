@@ -66,7 +66,7 @@ def cases(draw: Callable[[Any], Any], is_self_attention: bool = False) -> Case:
 
 
 def assert_right(inputs: AttentionInputs, actual: AttentionResults) -> None:
-    """Every number is within some roundings of the terms that it is a sum of, and rows that belong to no sequence are 0."""
+    """Every number is within some roundings of the terms of its sum; rows of no sequence are 0."""
     exact = exact_attention(inputs)
     allowed = AttentionResults(*(torch.zeros_like(getattr(exact, name)) for name in RESULTS))
     for rows_q, rows_k in inputs.sequences():
@@ -102,8 +102,9 @@ def _allow_roundings(
     k, v = k.repeat_interleave(group, 0), v.repeat_interleave(group, 0)
     grad_lse = q.new_zeros(q.shape[:2]) if inputs.grad_lse is None else inputs.grad_lse[:, rows_q].double()
     probability = (inputs.scale * q @ k.mT).softmax(-1)
-    # The error of a score, a float32 sum of D terms, is a relative error of probabilities. These may be rounded to q's dtype, to 0 where
-    # they are among the smallest numbers. Where all terms of a sum are alike, so are the roundings, half an eps each.
+    # The error of a score, a float32 sum of D terms, is a relative error of probabilities. These may be
+    # rounded to q's dtype, to 0 where they are among the smallest numbers. Where all terms of a sum are
+    # alike, so are the roundings, half an eps each.
     single, limits = torch.finfo(torch.float32), torch.finfo(inputs.q.dtype)
     score_error = 8 * single.eps * (1 + abs(inputs.scale) * (q.abs() @ k.abs().mT).amax(-1, keepdim=True))
     sum_error = single.eps / 2 * max(q.shape[1] * group, k.shape[1])

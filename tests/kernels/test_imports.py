@@ -32,13 +32,17 @@ def run_python(*arguments: str, cwd: Path = REPOSITORY, path: Path | None = None
 
 def modules_after(statement: str) -> tuple[set[str], float]:
     """Top-level modules loaded, and seconds that the statement took after torch was there."""
-    program = f"import json, sys, time, torch; start = time.perf_counter(); {statement}; seconds = time.perf_counter() - start"
+    program = (
+        f"import json, sys, time, torch; start = time.perf_counter(); {statement};"
+        " seconds = time.perf_counter() - start"
+    )
     names, seconds = json.loads(
         run_python("-c", f"{program}; print(json.dumps([[n.split('.')[0] for n in sys.modules], seconds]))")
     )
     return set(names), seconds
 
 
+@pytest.mark.subprocess
 def test_import_is_quick_and_light():
     with_torch, _ = modules_after("pass")
     with_kernels, seconds = modules_after("import lsm2_kernels")
@@ -47,10 +51,12 @@ def test_import_is_quick_and_light():
     assert seconds < 1
 
 
+@pytest.mark.subprocess
 def test_triton_is_not_loaded_by_cpu_tensors():
     before, _ = modules_after("pass")
     after, _ = modules_after(
-        "import lsm2_kernels as l; x = torch.zeros(3, 1, 8); l.varlen_attention(x, x, x, torch.tensor([0, 3]))"
+        "import lsm2_kernels as l; x = torch.zeros(3, 1, 8);"
+        " l.varlen_attention(x, x, x, torch.tensor([0, 3]))"
     )
     assert not (after - before) & HEAVY
 
@@ -62,6 +68,7 @@ def test_compiled_kernels_serve_the_cpu_where_there_is_a_compiler():
     assert _ops.instruction_set() in _ops.INSTRUCTION_SETS
 
 
+@pytest.mark.subprocess
 def test_main_says_who_serves_what():
     said = run_python("-m", "lsm2_kernels")
     for name in ("lsm2-kernels", "python", "torch", "triton", "cpu", "other devices"):
@@ -90,6 +97,7 @@ print(*(warning.message for warning in caught if issubclass(warning.category, Ru
 """
 
 
+@pytest.mark.subprocess
 def test_library_that_does_not_load_is_reported_once_and_replaced(tmp_path):
     clone = clone_of_the_package(tmp_path)
     library = clone / "lsm2_kernels" / "lsm2_kernels_cpu.so"
@@ -100,6 +108,7 @@ def test_library_that_does_not_load_is_reported_once_and_replaced(tmp_path):
     assert f"reference, slow: {library} does not load" in run_python("-m", "lsm2_kernels", cwd=clone)
 
 
+@pytest.mark.subprocess
 def test_library_of_the_installed_distribution_is_found_from_a_clone(tmp_path):
     clone = clone_of_the_package(tmp_path / "clone")
     installed = tmp_path / "site-packages"

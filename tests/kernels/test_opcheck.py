@@ -1,4 +1,4 @@
-"""torch.library.opcheck of every op: schema, derivative registration, shapes without data, ahead-of-time tracing with symbolic sizes."""
+"""torch.library.opcheck of every op: schema, derivatives, shapes without data, symbolic sizes."""
 
 import pytest
 import torch

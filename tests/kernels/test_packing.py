@@ -167,6 +167,7 @@ def test_packing_is_a_pytree_and_moves():
         packing.seq_len = 5  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
 def test_pinned_packing_copies_to_a_gpu():
     pinned = Packing.from_mask(KEEP).pin_memory()

@@ -1,4 +1,4 @@
-"""The reference against definitions: dense softmax with a block mask, numerical derivatives, loops over rows."""
+"""The reference against definitions: softmax with a block mask, numerical derivatives, loops over rows."""
 
 import pytest
 import torch

@@ -1,6 +1,7 @@
-"""The simulator of launches, the tiles that it gives programs beside those that the kernels find, and what it is quoted for.
+"""The simulator of launches, and the tiles that it gives programs beside those that the kernels find.
 
-Run as a program, in Triton's interpreter, this file prints what find_tile gives for the cases on standard input.
+Run as a program, in Triton's interpreter, this file prints what find_tile gives for the cases on standard
+input.
 """
 
 import json
@@ -95,7 +96,7 @@ def test_simulate_launch(costs, num_slots, expected):
 
 
 def test_price_of_every_program():
-    """Lengths 5, 0 and 2 in tiles of 4 rows: sequences own the tiles from 0, 2, 3 on, and the grid has 7 // 4 + 3 + 1 = 5."""
+    """Lengths 5, 0, 2 in tiles of 4 rows: sequences own tiles from 0, 2, 3; the grid has 7 // 4 + 3 + 1."""
     kernel = Kernel("forward", "", block=4, step=2, programs_per_sm=2, one_tile=0)
     machine = Machine(flops_per_clock=2 * 2 * 4 * 2 * 64, launch_clocks=10, search_clocks=1, edge_clocks=100)
     five, two = 110 + 2 * 3, 110 + 2 * 1
@@ -146,6 +147,7 @@ def test_every_row_has_one_owner(seed):
     assert owners == [1] * num_rows
 
 
+@pytest.mark.subprocess
 def test_kernels_find_the_same_tiles():
     cases = [draw_case(seed) for seed in range(12)]
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
@@ -170,7 +172,7 @@ def test_days_that_fill_a_gpu_lose_little():
 
 @pytest.mark.parametrize("times", [1, 20])
 def test_short_sequences_cost_what_tiles_explain_and_little_for_the_schedule(times):
-    """34 tokens against 340 with equal sums n^2: beyond scores in tiles, and launches and edges of tiles, there are search and surplus.
+    """34 tokens against 340, equal sums n^2: tiles, launches and edges explain all but search and surplus.
 
     Of dq nothing is left: dkdv finishes sequences of 34 tokens.
     """
@@ -199,6 +201,7 @@ def test_one_long_sequence_does_not_slow_the_short_ones():
         assert ours.makespan_us < 0.7 * grid_max.makespan_us
 
 
+@pytest.mark.subprocess
 def test_json():
     result = subprocess.run(
         [sys.executable, "-m", "benchmarks.schedule", "--json"], cwd=ROOT, capture_output=True, text=True

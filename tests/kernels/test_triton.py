@@ -1,7 +1,8 @@
-"""Runs triton_suite/, the tests of the Triton launchers, each file in a process of its own.
+"""Runs triton_suite/*_tests.py, the tests of the Triton launchers, each in its own process.
 
-On a GPU they run natively. Without one they run in Triton's interpreter, which a process must choose before it first imports Triton;
-here some other test may have done that (torch.compile does), and would then find every kernel interpreted.
+On a GPU they run natively, elsewhere in Triton's interpreter, which a process must choose before it first
+imports Triton. Here some other test may have imported it (torch.compile does), and would then find every
+kernel interpreted.
 """
 
 import os
@@ -16,6 +17,8 @@ import torch
 SUITE = Path(__file__).parent / "triton_suite"
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("name", ["attention_tests.py", "packing_tests.py"])
 def test_suite(name):
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton")

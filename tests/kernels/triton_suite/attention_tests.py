@@ -270,7 +270,8 @@ def test_permuted_sequences_permute_results(device, dtype):
     ids=str,
 )
 def test_wrong_offsets_stay_inside(device, offsets):
-    # Under the interpreter an access outside the tensors fails (interpreter.py); on a GPU it would be an illegal address, if far enough.
+    # Under the interpreter an access outside the tensors fails (interpreter.py); on a GPU it would be an
+    # illegal address, if far enough.
     inputs = make_qkv([40], device=device, head_dim=16)
     wrong = torch.tensor(offsets, device=device)
     results = attend(dataclasses.replace(inputs, cu_seqlens_q=wrong, cu_seqlens_k=wrong))

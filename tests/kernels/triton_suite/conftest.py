@@ -1,4 +1,4 @@
-"""The suite runs on a GPU where there is one, else on the CPU under Triton's interpreter: repaired, and with a fence round every tensor."""
+"""The suite runs on a GPU, or on the CPU under Triton's interpreter, repaired and with fenced tensors."""
 
 from collections.abc import Iterator
 
