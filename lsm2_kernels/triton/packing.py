@@ -13,17 +13,19 @@ from .rows import TOKEN_BITS, UNSPECIALISED
 
 # Rows are moved as integers of the elements' size: their bits stay, and few kernels serve all dtypes.
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# These kernels fuse nothing, but Triton 3.9 warns where enable_fp_fusion is not given.
+OPTIONS: dict[str, Any] = {"enable_fp_fusion": True, "num_warps": 4}
 
 
 def gather_settings(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Constants and options of gather_rows for rows of `width` elements, about 4096 elements per program."""
     block_width = min(1024, max(16, 1 << (width - 1).bit_length()))
-    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, {"num_warps": 4}
+    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, OPTIONS
 
 
 def index_settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """Constants and options of invert_indices and locate_tokens."""
-    return {"BLOCK": 1024}, {"num_warps": 4}
+    return {"BLOCK": 1024}, OPTIONS
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.subprocess,
     pytest.mark.skipif(
         (sys.platform, platform.machine()) != ("linux", "x86_64") or "avx512_bf16" not in PROCESSOR_FLAGS,
-        reason="only tile instructions are emulated: AMX kernels also need Linux and an avx512_bf16 processor",
+        reason="only tile instructions are emulated: AMX kernels also need Linux and avx512_bf16",
     ),
 ]
 
