@@ -25,8 +25,9 @@ bool any(IntVector x) {
     return bits != 0;
 }
 
-// What the queries of one block carry from keys to keys: the running maximum of their scores, the running sum
-// of their weights, and the accumulator [d][query] of their weighted values. Unset before the first keys.
+// What the queries of one block carry from one block of keys to the next: the running maximum of their
+// scores, the running sum of their weights, and the accumulator [d][query] of their weighted values. Unset
+// before the first keys.
 struct Running {
     float *max, *sum, *accumulator;
     bool is_set;

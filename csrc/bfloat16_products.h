@@ -19,7 +19,7 @@ using BFloat16Products = FloatProducts;
 namespace lsm2::INSTRUCTION_SET {
 
 #ifdef __AMX_BF16__
-// Compilers do not know what tile loads read: this makes them write whatever `memory` leads to first.
+// Compilers do not know what tile loads read: this makes them first write what `memory` leads to.
 ALWAYS_INLINE void write_before_tile_loads(const void* memory) {
     __asm__ volatile("" : : "r"(memory) : "memory");
 }
@@ -75,8 +75,8 @@ void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFl
                                       c_stride);
 }
 
-// Configures the tile registers, and releases them in the end: released ones cost the operating system and
-// other libraries nothing.
+// Configures the tile registers and, at the end, releases them: released ones slow down neither the operating
+// system nor other libraries.
 struct MatrixUnit {
     MatrixUnit() {
         struct {
@@ -136,14 +136,14 @@ struct MatrixUnit {};
 // largest relative error of 2**r on [0, 1].
 ALWAYS_INLINE Vector rough_exp2(Vector x) {
     x = maximum(broadcast(-126.0f), x);
-    const Vector r = (Vector)_mm512_reduce_ps(
-        (__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x less the integer below it
+    // x minus the integer below it.
+    const Vector r = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     Vector p = broadcast(0.013426684923339507f) * r + 0.05224247271374617f;
     p = p * r + 0.2412802059140529f;
     p = p * r + 0.6930448446223904f;
     p = p * r + 1.0f;
-    return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p,
-                                          (__m512)x);  // times 2 to the power of that integer
+    // Times 2 to the power of that integer.
+    return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)x);
 }
 
 struct BFloat16Products {
@@ -241,8 +241,8 @@ struct BFloat16Products {
 
 private:
     static constexpr float kLog2e = 1.44269504088896341f;
-    static constexpr int kTransposedDepth =
-        kDepthMultiple < 16 ? 16 : kDepthMultiple;  // transposing takes 16 numbers at a time
+    // Transposing takes 16 numbers at a time.
+    static constexpr int kTransposedDepth = kDepthMultiple < 16 ? 16 : kDepthMultiple;
 
     // As many numbers of a row as a vector holds, from d on; zeros past the head dim and past the last row.
     template <class Bits>

@@ -7,8 +7,8 @@
 #include <unistd.h>
 #endif
 
-#define DECLARE_KERNELS(set)                                                       \
-    namespace set {                                                                \
+#define DECLARE_KERNELS(instruction_set)                                           \
+    namespace instruction_set {                                                    \
     int64_t query_chunk();                                                         \
     int64_t forward_scratch_bytes(int);                                            \
     void attention_forward(const Forward&, const Span&, int64_t, char*);           \
@@ -18,16 +18,16 @@
     void attention_backward(const Backward&, const Span&, int64_t, float*, char*); \
     void sum_query_gradients(const Backward&, const Span&, int64_t, float*, int);  \
     }                                                                              \
-    static const Kernels* set##_kernels() {                                        \
-        static const Kernels kernels{#set,                                         \
-                                     set::query_chunk(),                           \
-                                     set::forward_scratch_bytes,                   \
-                                     set::attention_forward,                       \
-                                     set::backward_key_chunk,                      \
-                                     set::backward_scratch_bytes,                  \
-                                     set::partial_floats,                          \
-                                     set::attention_backward,                      \
-                                     set::sum_query_gradients};                    \
+    static const Kernels* instruction_set##_kernels() {                            \
+        static const Kernels kernels{#instruction_set,                             \
+                                     instruction_set::query_chunk(),               \
+                                     instruction_set::forward_scratch_bytes,       \
+                                     instruction_set::attention_forward,           \
+                                     instruction_set::backward_key_chunk,          \
+                                     instruction_set::backward_scratch_bytes,      \
+                                     instruction_set::partial_floats,              \
+                                     instruction_set::attention_backward,          \
+                                     instruction_set::sum_query_gradients};        \
         return &kernels;                                                           \
     }
 

@@ -1,6 +1,6 @@
 // The table of functions that every instruction set implements, and the plain data that it passes to them.
-// Without torch, and without inline functions: this header is compiled once per instruction set, and they
-// would share an inline function.
+// This header is compiled once per instruction set, so it contains no inline functions, which they would
+// share, and no torch.
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,7 @@ struct Kernels {
     int64_t (*forward_scratch_bytes)(int head_dim);
     void (*attention_forward)(const Forward& problem, const Span& span, int64_t head, char* scratch);
     // One key head with all its query heads, all queries, and any number of keys, taken key_chunk at a time.
-    // Where one chunk holds all keys of the sequence, `partial` is null. Elsewhere the gradients of the
+    // Where one chunk holds all keys of the sequence, `partial` is null. Otherwise the gradients of the
     // queries go to `partial`, partial_floats for each worker of the sequence, one worker after the other;
     // then sum_query_gradients adds them up, with the whole sequence as its span.
     int64_t (*key_chunk)(int head_dim);

@@ -11,7 +11,7 @@
 
 namespace lsm2 {
 
-// Asks for large pages for large memory: the first touch of a page costs more than filling it. The kernel may
+// Asks for large pages for large memory: the first touch of a page costs more than filling it. Linux may
 // ignore this hint.
 inline void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)

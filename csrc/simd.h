@@ -60,7 +60,7 @@ ALWAYS_INLINE Vector exp(Vector x) {
     const Vector n = shifted - to_integer;
     // r = x - n ln(2); the first product is exact (Cody and Waite).
     const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    // e**r: the polynomial 1 + r + ... of degree 6 with the smallest largest relative error on
+    // e**r: the polynomial 1 + r + ... of degree 6 that minimises the largest relative error on
     // [-ln(2) / 2, ln(2) / 2].
     Vector p = broadcast(0.001381459878757596f);
     p = p * r + 0.008368716575205326f;

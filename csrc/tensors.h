@@ -130,7 +130,7 @@ inline std::vector<int64_t> offsets_of(const Tensor& cu_seqlens, const char* nam
     return offsets;
 }
 
-// Rows of so many bytes that are worth a thread of their own.
+// How many rows of this size are worth starting another thread for.
 inline int64_t rows_worth_a_thread(int64_t row_bytes) { return 1 + (1 << 16) / (1 + row_bytes); }
 
 // Sets the rows of a contiguous tensor from `first` on to zero.

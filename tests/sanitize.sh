@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the C++ kernels with sanitizers and runs kernel tests on that build. The first finding ends the run with a report:
+# Builds the C++ kernels with sanitizers and runs kernel tests on that build. The first finding ends the run:
 #
-#     tests/sanitize.sh [address] [arguments for pytest]    access out of bounds or misaligned, freed memory, overflows
-#     tests/sanitize.sh thread [arguments for pytest]       data races between the threads that share a batch
+#     tests/sanitize.sh [address] [arguments for pytest]   wrong or freed memory, misaligned access, overflows
+#     tests/sanitize.sh thread [arguments for pytest]      data races between the threads that share a batch
 #
 # Needs g++, cmake, and the environment that `make test` installs.
 set -euo pipefail
@@ -41,7 +41,8 @@ fi
 # The AMX kernels take part wherever tests/kernels/amx_emulator.cpp can stand in for what the processor lacks.
 assume_amx=OFF
 if grep -qw avx512_bf16 /proc/cpuinfo && ! grep -qw amx_bf16 /proc/cpuinfo; then
-    g++ -std=c++17 -O3 -march=x86-64-v3 -fPIC -shared -o "$work/amx_emulator.so" tests/kernels/amx_emulator.cpp
+    g++ -std=c++17 -O3 -march=x86-64-v3 -fPIC -shared -o "$work/amx_emulator.so" \
+        tests/kernels/amx_emulator.cpp
     preload+=" $work/amx_emulator.so"
     assume_amx=ON
 fi
@@ -60,7 +61,7 @@ export PYTHONPATH=$work/package PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIV
 
 echo "== running ${tests[*]} with$preload"
 cd "$work/package"
-# pytest must not take the signal that the emulator needs, nor keep the report of a sanitizer that ends the process.
+# pytest must not take the signal that the emulator needs, nor keep the report of a sanitizer that ends it.
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 LD_PRELOAD=$preload "$python" -m pytest -c "$root/pyproject.toml" --rootdir "$root" \
     -p no:cacheprovider -p no:faulthandler --capture=sys -q "$@" "${tests[@]/#/$root/tests/kernels/}"

@@ -71,7 +71,7 @@ def test_compiled_kernels_serve_the_cpu_where_there_is_a_compiler():
 @pytest.mark.subprocess
 def test_main_says_who_serves_what():
     said = run_python("-m", "lsm2_kernels")
-    for name in ("lsm2-kernels", "python", "torch", "triton", "cpu", "other devices"):
+    for name in ("lsm2-kernels", "imported from", "python", "torch", "triton", "cpu", "other devices"):
         assert f"\n{name}" in f"\n{said}"
 
 
@@ -105,6 +105,7 @@ def test_library_that_does_not_load_is_reported_once_and_replaced(tmp_path):
     said = run_python("-c", USE_TWICE_ON_CPU, cwd=clone)
     assert said.count("plain-PyTorch reference serves cpu tensors") == 1
     assert f"{library} does not load" in said
+    assert "pip install --force-reinstall --no-deps ." in said
     assert f"reference, slow: {library} does not load" in run_python("-m", "lsm2_kernels", cwd=clone)
 
 

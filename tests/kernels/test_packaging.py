@@ -71,14 +71,18 @@ def test_no_torch_fails_and_says_how_to_install_it(tmp_path: Path) -> None:
 def test_kernels_are_left_out_only_when_asked(without_kernels: Path) -> None:
     assert (without_kernels / "lsm2_kernels" / "__init__.py").exists()
     assert not list(without_kernels.rglob("*.so"))
-    environment = os.environ | {"PYTHONPATH": str(without_kernels)}
-    command = [sys.executable, "-m", "lsm2_kernels"]
-    said = subprocess.run(
-        command, env=environment, cwd=without_kernels, capture_output=True, text=True
-    ).stdout
-    assert f"imported from {without_kernels}" in " ".join(said.split())
-    assert "lsm2_kernels_cpu.so, are not installed" in said
-    assert "pip install --force-reinstall --no-deps ." in said
+    use = (
+        "import torch, lsm2_kernels as l; x = torch.ones(3, 1, 8);"
+        " print(l.__file__); l.varlen_attention(x, x, x, torch.tensor([0, 3]))"
+    )
+    for arguments in (["-m", "lsm2_kernels"], ["-c", use]):
+        environment = os.environ | {"PYTHONPATH": str(without_kernels)}
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, env=environment, cwd=without_kernels, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert str(without_kernels / "lsm2_kernels") in done.stdout
+        assert "lsm2_kernels_cpu.so, are not installed" in done.stdout + done.stderr
+        assert "pip install --force-reinstall --no-deps ." in done.stdout + done.stderr
 
 
 def test_types_ship_with_both_packages(without_kernels: Path) -> None:
