@@ -1,6 +1,9 @@
-# demo and test need Python 3.11+ and git only; everything is installed into .venv, which is made when it is missing or out of date.
+# demo and test need Python 3.11+, git and a C++ compiler; everything is installed into .venv, which is made
+# when it is missing or out of date.
+# Without a compiler, and slowly: make demo BUILD_OPTION=--config-settings=wheel.cmake=false
 PYTHON ?= python3
 BIN = .venv/bin
+BUILD_OPTION = --config-settings=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 RUN = runs/demo
 BENCH = runs/bench
 # From the clone: the installed package stays as it was when Python sources change.
@@ -31,6 +34,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.report $(BENCH) --out $(BENCH)/report.html
 
 lint: .venv/installed
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/kernels/*.cpp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -42,7 +46,7 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lsm2-kernels needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(BUILD_OPTION) ".[all]"
 	touch $@
 
 # The oldest Triton that is supported, for the ahead-of-time compilation tests: beside the installed one, never imported with it.

@@ -29,9 +29,8 @@ MOST_FILES_OF_A_FOLDER = 14
 BUDGETS = {("lsm2_kernels", "csrc"): 6_000, ("lsm2",): 12_000, ("benchmarks",): 6_500}
 KERNELS_MAY_IMPORT = {
     "__init__": {"attention", "packing"},
-    "attention": {"_checks", "_ops", "packing"},
-    "packing": {"_checks", "_ops"},
-    "_checks": set(),
+    "attention": {"_ops", "packing"},
+    "packing": {"_ops"},
     "_ops": {"triton", "reference"},
     "reference": set(),
     "triton": {"triton"},

@@ -62,13 +62,17 @@ def test_strided_rows(device):
 def test_no_rows(device):
     x = make_rows(0, 6, device=device)
     assert_same(device, x, [0, -1])
-    assert launch.unpack(x, torch.zeros(0, dtype=torch.int64, device=device), None, 3).tolist() == [[0] * 6] * 3
+    assert (
+        launch.unpack(x, torch.zeros(0, dtype=torch.int64, device=device), None, 3).tolist() == [[0] * 6] * 3
+    )
 
 
 def test_nan_bits_survive(device):
     bits = torch.tensor([0x7FC01234, 0x7F800001, -1], dtype=torch.int32, device=device)
     x = bits.view(torch.float32)[:, None]
-    assert torch.equal(launch.pack(x, torch.tensor([2, 0, 1], device=device)).view(torch.int32)[:, 0], bits[[2, 0, 1]])
+    assert torch.equal(
+        launch.pack(x, torch.tensor([2, 0, 1], device=device)).view(torch.int32)[:, 0], bits[[2, 0, 1]]
+    )
 
 
 def test_repeated_indices_keep_the_last(device):

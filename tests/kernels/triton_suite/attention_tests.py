@@ -7,19 +7,37 @@ import torch
 from torch import Tensor
 from triton.runtime.errors import InterpreterError
 
-from lsm2_kernels.testing import AttentionInputs, AttentionResults, assert_attention_accurate, cu_seqlens_of, make_qkv, random_lengths
+from lsm2_kernels.testing import (
+    AttentionInputs,
+    AttentionResults,
+    assert_attention_accurate,
+    cu_seqlens_of,
+    make_qkv,
+    random_lengths,
+)
 from lsm2_kernels.triton import launch, tiles
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 ODD = [0, 1, 63, 64, 65, 0, 130]
 CASES = {
     "odd_lengths": {"lengths_q": ODD, "head_dim": 64},
-    "cross": {"lengths_q": [31, 0, 129, 7, 2], "lengths_k": [67, 4, 0, 191, 1], "head_dim": 32, "num_heads": 1},
+    "cross": {
+        "lengths_q": [31, 0, 129, 7, 2],
+        "lengths_k": [67, 4, 0, 191, 1],
+        "head_dim": 32,
+        "num_heads": 1,
+    },
     "one_sequence": {"lengths_q": [257], "head_dim": 128, "num_heads": 1},
     "one_key": {"lengths_q": [67, 1, 2], "lengths_k": [1, 1, 1], "head_dim": 24},
     "many_of_five": {"lengths_q": [5] * 20, "head_dim": 16, "num_heads": 1},
     "gqa": {"lengths_q": [61, 3, 0], "num_heads": 4, "num_kv_heads": 2, "head_dim": 80},
-    "mqa_cross": {"lengths_q": [31, 0, 101], "lengths_k": [67, 4, 97], "num_heads": 3, "num_kv_heads": 1, "head_dim": 8},
+    "mqa_cross": {
+        "lengths_q": [31, 0, 101],
+        "lengths_k": [67, 4, 97],
+        "num_heads": 3,
+        "num_kv_heads": 1,
+        "head_dim": 8,
+    },
     "int64_offsets": {"lengths_q": [17, 0, 41], "offsets_dtype": torch.int64, "head_dim": 40, "num_heads": 1},
     "without_grad_lse": {"lengths_q": [61, 128, 7], "with_grad_lse": False, "head_dim": 72, "num_heads": 1},
     "no_sequence": {"lengths_q": []},
@@ -159,13 +177,22 @@ def test_neighbours_change_no_bit(device, dtype):
     assert same_bits(attend(alone), expected)
 
 
-def attend_masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, grad_out: Tensor, grad_lse: Tensor, scale: float) -> AttentionResults:
+def attend_masked(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor, grad_out: Tensor, grad_lse: Tensor, scale: float
+) -> AttentionResults:
     out, lse = launch.masked_attention(q, k, v, keep, scale)
-    return AttentionResults(out, lse, *launch.masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, scale))
+    return AttentionResults(
+        out, lse, *launch.masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, scale)
+    )
 
 
 @pytest.mark.parametrize(
-    ("layout", "dtype"), zip(["by_head", "by_token", "by_token_in_one_tensor"], [torch.float16, torch.float32, torch.bfloat16], strict=True)
+    ("layout", "dtype"),
+    zip(
+        ["by_head", "by_token", "by_token_in_one_tensor"],
+        [torch.float16, torch.float32, torch.bfloat16],
+        strict=True,
+    ),
 )
 def test_masked_attention_gives_the_bits_of_packed_tokens(device, layout, dtype):
     share = torch.tensor([0.3, 0.95, 0.0, 1.0, 0.01])
@@ -182,12 +209,18 @@ def test_masked_attention_gives_the_bits_of_packed_tokens(device, layout, dtype)
     assert inputs.grad_lse is not None
     grad_lse = inputs.grad_lse.unflatten(1, keep.shape).transpose(0, 1)
     padded = [pad(x) for x in (inputs.q, inputs.k, inputs.v)]
-    results = attend_masked(*padded, keep, pad(inputs.grad_out), grad_lse.masked_fill(~keep[:, None], torch.nan), inputs.scale)
+    results = attend_masked(
+        *padded, keep, pad(inputs.grad_out), grad_lse.masked_fill(~keep[:, None], torch.nan), inputs.scale
+    )
 
     kept = keep.flatten()
     offsets = cu_seqlens_of(keep.sum(1).tolist(), device=device)
     packed = {name: getattr(inputs, name)[kept] for name in ("q", "k", "v", "grad_out")}
-    expected = attend(dataclasses.replace(inputs, **packed, cu_seqlens_q=offsets, cu_seqlens_k=offsets, grad_lse=inputs.grad_lse[:, kept]))
+    expected = attend(
+        dataclasses.replace(
+            inputs, **packed, cu_seqlens_q=offsets, cu_seqlens_k=offsets, grad_lse=inputs.grad_lse[:, kept]
+        )
+    )
     for name in ("out", "dq", "dk", "dv"):
         by_token = getattr(results, name).transpose(1, 2)
         assert torch.equal(by_token[keep], getattr(expected, name)), name
@@ -225,20 +258,27 @@ def test_permuted_sequences_permute_results(device, dtype):
         grad_lse=inputs.grad_lse[:, rows],
     )
     results = attend(inputs)
-    expected = AttentionResults(results.out[rows], results.lse[:, rows], results.dq[rows], results.dk[rows], results.dv[rows])
+    expected = AttentionResults(
+        results.out[rows], results.lse[:, rows], results.dq[rows], results.dk[rows], results.dv[rows]
+    )
     assert same_bits(attend(permuted), expected)
 
 
 @pytest.mark.parametrize(
-    "offsets", [[0, 30, 90], [0, -5, 2**40], [0, 50, 20], [7, 20, 40], [-9, -9, -9], [90, 0, 90], [2**40, 2**41, 3]], ids=str
+    "offsets",
+    [[0, 30, 90], [0, -5, 2**40], [0, 50, 20], [7, 20, 40], [-9, -9, -9], [90, 0, 90], [2**40, 2**41, 3]],
+    ids=str,
 )
 def test_wrong_offsets_stay_inside(device, offsets):
-    # Under the interpreter an access outside the tensors fails (interpreter.py); on a GPU it would be an illegal address, if far enough.
+    # Under the interpreter an access outside the tensors fails (interpreter.py); on a GPU it would be an
+    # illegal address, if far enough.
     inputs = make_qkv([40], device=device, head_dim=16)
     wrong = torch.tensor(offsets, device=device)
     results = attend(dataclasses.replace(inputs, cu_seqlens_q=wrong, cu_seqlens_k=wrong))
     assert results.dq.cpu().shape == inputs.q.shape
-    _, _, dqkv = attend_packed(torch.stack((inputs.q, inputs.k, inputs.v), 1), dataclasses.replace(inputs, cu_seqlens_q=wrong))
+    _, _, dqkv = attend_packed(
+        torch.stack((inputs.q, inputs.k, inputs.v), 1), dataclasses.replace(inputs, cu_seqlens_q=wrong)
+    )
     assert dqkv.cpu().shape == (40, 3, 2, 16)
 
 
@@ -247,4 +287,6 @@ def test_an_access_outside_is_noticed(device):
         pytest.skip("only the interpreter is fenced")
     inputs = make_qkv([40], device=device, head_dim=16)
     with pytest.raises(InterpreterError, match="outside every tensor"):
-        launch.varlen_attention(inputs.q, inputs.k, inputs.v[:, :1].contiguous(), inputs.cu_seqlens_q, inputs.cu_seqlens_k, 1.0)
+        launch.varlen_attention(
+            inputs.q, inputs.k, inputs.v[:, :1].contiguous(), inputs.cu_seqlens_q, inputs.cu_seqlens_k, 1.0
+        )
