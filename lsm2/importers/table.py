@@ -56,6 +56,7 @@ def import_table(
     min_observed: float = 0.0,
     log1p: Sequence[str] = (),
     units: Mapping[str, str] | None = None,
+    replace: bool = False,
     progress: bool = False,
 ) -> DayStore:
     """Read a CSV (also .csv.gz) or Parquet file, or a folder of them, into a new store at `out` with one day per person and local date.
@@ -77,7 +78,7 @@ def import_table(
     """
     source, out = Path(source), Path(out)
     _check_arguments(sample_minutes, aggregate, min_observed)
-    check_replaceable(out)
+    check_replaceable(out, replace)
     layout = TableLayout(
         tuple(columns) if columns else None,
         subject,
@@ -107,6 +108,7 @@ def import_table(
         sample_minutes=sample_minutes,
         progress=progress,
         attachments={REPORT: report.to_json},
+        replace=replace,
     )
 
 

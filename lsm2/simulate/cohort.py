@@ -102,9 +102,17 @@ def truth(noise: float) -> dict[str, Any]:
 
 
 def write_cohort(
-    out: Path | str, people: int, days_per_person: int, seed: int, noise: float = 0.35, progress: bool = False
+    out: Path | str,
+    people: int,
+    days_per_person: int,
+    seed: int,
+    noise: float = 0.35,
+    progress: bool = False,
+    replace: bool = False,
 ) -> DayStore:
-    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its folder."""
+    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its
+    folder; with `replace`, a store that was there gives way to it.
+    """
     days = simulate(people, days_per_person, seed, noise=noise, progress=progress)
     labels = io.BytesIO()
     pyarrow.csv.write_csv(person_labels(people, seed), labels)
@@ -113,7 +121,7 @@ def write_cohort(
         "labels.csv": labels.getvalue,
         "truth.json": (json.dumps(parameters, indent=1) + "\n").encode,
     }
-    return DayStore.write(out, LSM2_SIGNALS, days, attachments=attachments)
+    return DayStore.write(out, LSM2_SIGNALS, days, attachments=attachments, replace=replace)
 
 
 def _sample_person(seed: int, person: int) -> Person:

@@ -66,11 +66,12 @@ class DayStore:
         sample_minutes: int = 1,
         progress: bool = False,
         attachments: Mapping[str, Callable[[], bytes]] | None = None,
+        replace: bool = False,
     ) -> DayStore:
         """Write days as they come, one in memory at a time, to a new store at `path`, and open it.
 
-        Nothing appears at `path` before all is written and on disk; then a store that was there is replaced, and anything else there raises
-        InputError beforehand. `attachments` become further files of the folder: name, and what makes the bytes after the last day.
+        Nothing appears at `path` before all is written and on disk; with `replace`, a store that was there gives way then. Anything else there
+        raises InputError beforehand. `attachments` become further files of the folder: name, and what makes the bytes after the last day.
         Raises InputError naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day that occurs twice, and
         if there is no day at all.
         """
@@ -82,6 +83,7 @@ class DayStore:
                 sample_minutes=sample_minutes,
                 progress=progress,
                 attachments=attachments or {},
+                replace=replace,
             )
         )
 

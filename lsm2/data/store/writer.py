@@ -44,12 +44,13 @@ def write_store(
     sample_minutes: int,
     progress: bool,
     attachments: Mapping[str, Callable[[], bytes]],
+    replace: bool,
 ) -> Path:
     """Write a store at `path` and return it; `DayStore.write` says what is promised."""
     _check_signals(signals)
     if sample_minutes < 1 or 60 % sample_minutes:
         raise InputError(f"sample_minutes is {sample_minutes}; it must divide 60")
-    check_replaceable(path)
+    check_replaceable(path, replace)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.writing-", dir=path.parent))
@@ -77,8 +78,10 @@ def write_store(
     return path
 
 
-def check_replaceable(path: Path) -> None:
-    """Raise InputError unless `path` is free, an empty folder, or a DayStore."""
+def check_replaceable(path: Path, replace: bool) -> None:
+    """Raise InputError unless `path` is free, an empty folder, or a DayStore that may be replaced."""
+    if is_store(path) and not replace and not path.is_symlink():
+        raise InputError(f"{path} is a store already; --replace puts the new one in its place")
     if path.is_symlink() or (
         path.exists() and not is_store(path) and not (path.is_dir() and not any(path.iterdir()))
     ):
