@@ -95,8 +95,7 @@ class LSM2Config:
     encoder_heads: int = 6
     """Attention heads in the encoder; the head dim must be a multiple of 8."""
     decoder: Decoder = "cross"
-    """`cross`: queries attend to visible tokens; `joint`: all attend to all; `full`: the paper's, which has a
-    query at every position that is not visible."""
+    """`cross`: queries attend to visible tokens; `joint`: to each other too; `full`: the paper's."""
     decoder_width: int = 256
     """Width of the decoder."""
     decoder_depth: int = 4
@@ -108,8 +107,7 @@ class LSM2Config:
     position_base: float = 100.0
     """Base of the sin-cos positions; 10,000 is usual, 100 keeps neighbours apart on these short axes."""
     tied_qk_init: float | None = 2.0
-    """Key and query weights start equal, with deviation this / sqrt(width): similar tokens then attend to
-    each other from the start. None: independent."""
+    """Query and key weights start equal, of deviation this / sqrt(width); None: independent."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """How tokens are hidden in pre-training."""
 
@@ -207,8 +205,7 @@ class TrainConfig:
     batch_days: int | None = None
     """Days per step over all processes and micro-batches; 8 unless tokens per batch are given."""
     tokens_per_batch: int | None = None
-    """Instead of batch days: fill each step with days up to this many visible and hidden tokens. A larger day
-    gets a step alone."""
+    """Instead of batch days: fill each step with days up to this many visible and hidden tokens."""
     micro_batches: int = 1
     """Compute a step's days in so many parts, one after the other: less memory, the same gradient."""
     activation_checkpointing: bool = False

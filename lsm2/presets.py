@@ -36,7 +36,5 @@ def base() -> LSM2Config:
 
 
 def paper() -> LSM2Config:
-    """`base` with what is known of the paper's recipe: a decoder over all positions, independent keys and
-    usual positions, instead of our defaults.
-    """
+    """`base` with what is known of the paper's recipe instead of our defaults."""
     return LSM2Config(decoder="full", tied_qk_init=None, position_base=10_000.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
@@ -37,8 +38,12 @@ class PlainConsole(Console):
 
 
 def say(text: str, *, stderr: bool = False) -> None:
-    """Print a line of text literally and unwrapped."""
-    PlainConsole(stderr=stderr).print(text, soft_wrap=True)
+    """Print a line of text literally, at once; a reader that has gone is no error."""
+    stream = sys.stderr if stderr else sys.stdout
+    try:
+        print(printable(text), file=stream, flush=True)
+    except BrokenPipeError:
+        discard(stream.fileno())
 
 
 def printable(text: str) -> str:
