@@ -29,7 +29,7 @@ class PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """The text with its control characters replaced, whatever else it holds."""
-        return super().render_str(printable(text), **options | {"markup": False, "emoji": False})
+        return super().render_str(printable(text), **options)
 
     def on_broken_pipe(self) -> None:
         """Send the rest of the output nowhere."""

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import tyro
 from tyro.conf import Fixed, FlagCreatePairsOff, PositionalMetavarFromFieldName, SuppressFixed
@@ -18,13 +18,8 @@ from lsm2.errors import InputError
 
 Verb = Callable[..., None]
 CONFIG = (FlagCreatePairsOff, PositionalMetavarFromFieldName, SuppressFixed)
-DESCRIPTION = """\
-Pre-train and evaluate masked autoencoders on incomplete wearable-sensor data.
-
-Help on one command: lsm2 COMMAND --help. Versions: lsm2 --version.
-
-Tab completion: source what lsm2 --tyro-write-completion bash FILE writes."""
-_HELP_OR_COMPLETION = ("-h", "--help", "--tyro-write-completion", "--tyro-print-completion")
+_HELP = ("-h", "--help")
+_COMPLETION = ("--tyro-write-completion", "--tyro-print-completion")
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class Group:
     kind: str
     """What the second word names, such as "preset"."""
     help: str
-    load: Callable[[], Mapping[str, Verb]]
+    load: Callable[[], Mapping[str, Verb | Group]]
 
 
 @dataclass(frozen=True)
@@ -70,34 +65,36 @@ class Command:
                 yield name
 
 
-def parse(verbs: Mapping[str, Verb | Group], words: Sequence[str]) -> Command:
+def parse(root: Group, words: Sequence[str]) -> Command:
     """The command that `words` give; shows help or a faulty option as tyro does, and then exits.
 
     Each verb is parsed alone, so that help and messages name it and no other. Raises InputError where no
     verb is named, or one that does not exist.
     """
-    level: Mapping[str, Verb | Group] = verbs
-    kind = "command"
+    group = root
     called = ["lsm2"]
     rest = list(words)
     while rest and not rest[0].startswith("-"):
         word = rest.pop(0)
-        if word not in level:
-            raise InputError(_unknown(word, kind, level, called))
+        verbs = group.load()
+        if word not in verbs:
+            raise InputError(_unknown(word, group.kind, verbs, called))
         called.append(word)
-        found = level[word]
+        found = verbs[word]
         if not isinstance(found, Group):
             bound = tyro.cli(_binding(found), prog=" ".join(called), args=rest, config=CONFIG)
             return Command(found, bound)
-        description = found.help
-        level = found.load()
-        kind = found.kind
-    if not rest or rest[0] not in _HELP_OR_COMPLETION:
-        raise InputError(f"name a {kind} first: `{' '.join(called)} {_choices(level)} ...`")
-    whole = rest[0] not in ("-h", "--help")
-    description = description if len(called) > 1 else DESCRIPTION
-    app = _app(level, whole)
-    app.cli(prog=" ".join(called), description=description, args=rest, config=CONFIG)
+        group = found
+    _explain(group, called, rest)
+
+
+def _explain(group: Group, called: Sequence[str], rest: Sequence[str]) -> NoReturn:
+    """Show a group's page of help, or write the script that completes its words."""
+    if not rest or rest[0] not in (*_HELP, *_COMPLETION):
+        choices = ",".join(group.load())
+        raise InputError(f"name a {group.kind} first: `{' '.join(called)} {{{choices}}} ...`")
+    app = _app(group, whole=rest[0] in _COMPLETION)
+    app.cli(prog=" ".join(called), description=group.help, args=rest, config=CONFIG)
     raise AssertionError("help and completion exit")
 
 
@@ -105,10 +102,6 @@ def _unknown(word: str, kind: str, level: Mapping[str, object], called: Sequence
     close = difflib.get_close_matches(word, level, n=1, cutoff=0.5)
     guess = f"did you mean {close[0]!r}? " if close else ""
     return f"unknown {kind} {word!r}; {guess}`{' '.join(called)} --help` explains {', '.join(level)}"
-
-
-def _choices(level: Mapping[str, object]) -> str:
-    return "{" + ",".join(level) + "}"
 
 
 def _binding(verb: Verb) -> Callable[..., inspect.BoundArguments]:
@@ -123,16 +116,16 @@ def _binding(verb: Verb) -> Callable[..., inspect.BoundArguments]:
     return bind
 
 
-def _app(level: Mapping[str, Verb | Group], whole: bool) -> tyro.extras.SubcommandApp:
-    """The verbs for a page of help, with `whole` also those of groups, for completion."""
+def _app(group: Group, whole: bool) -> tyro.extras.SubcommandApp:
+    """The verbs for a page of help; with `whole` also those of groups below, for completion."""
     app = tyro.extras.SubcommandApp()
-    for name, found in level.items():
+    for name, found in group.load().items():
         if not isinstance(found, Group):
-            app.command(found, name=name, help=_first_sentence(found))
+            app.command(name=name, help=_first_sentence(found))(found)
         elif whole:
-            app.command(_app(found.load(), whole), name=name, help=found.help)
+            app.command(_app(found, whole), name=name, help=found.help)
         else:
-            app.command(_nothing, name=name, help=found.help)
+            app.command(name=name, help=found.help)(_nothing)
     return app
 
 

@@ -48,18 +48,6 @@ class ModelOptions(_Unchecked, LSM2Config):
     masking: Fixed[MaskingConfig] = dataclasses.field(default_factory=MaskingConfig)
 
 
-def _load_presets() -> Mapping[str, Verb]:
-    functions = (presets.tiny, presets.small, presets.base, presets.paper)
-    return {preset.__name__: _pretrain_verb(preset) for preset in functions}
-
-
-PRESETS = Group(
-    "preset",
-    "Train an AIM masked autoencoder on a store of days.",
-    _load_presets,
-)
-
-
 def _pretrain_verb(preset: Callable[[], LSM2Config]) -> Verb:
     """`lsm2 pretrain PRESET`, whose options have the preset's values as defaults."""
     shape = preset()
@@ -105,3 +93,11 @@ def _fitted(preset: LSM2Config, store: DayStore, options: ModelOptions, masking:
             f"{store.path} has a sample every {store.sample_minutes} minutes"
         )
     return dataclasses.replace(fitted, **changes | {"masking": masking})
+
+
+def _load_presets() -> Mapping[str, Verb | Group]:
+    functions = (presets.tiny, presets.small, presets.base, presets.paper)
+    return {preset.__name__: _pretrain_verb(preset) for preset in functions}
+
+
+PRESETS = Group("preset", "Train an AIM masked autoencoder on a store of days.", _load_presets)

@@ -13,7 +13,7 @@ from lsm2.errors import InputError
 
 PAGES = [
     (name, *([word] if word else []))
-    for name, found in VERBS.items()
+    for name, found in VERBS.load().items()
     for word in (["", *found.load()] if isinstance(found, Group) else [""])
 ]
 
@@ -47,7 +47,7 @@ def test_help_imports_neither_torch_nor_numpy(lsm2):
     )
     done = lsm2("-c", code, "--help")
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
-    for verb in VERBS:
+    for verb in VERBS.load():
         assert verb in done.stdout
 
 

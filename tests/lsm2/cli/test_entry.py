@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lsm2.cli import entry, main
-from lsm2.cli.verbs import VERBS
+from lsm2.cli.command import Group
 
 CLONE = Path(__file__).parents[3]
 
@@ -71,7 +71,7 @@ def raising(error: BaseException, monkeypatch) -> None:
     def info(store: Path, /) -> None:
         raise error
 
-    monkeypatch.setattr(entry, "VERBS", {**VERBS, "info": info})
+    monkeypatch.setattr(entry, "VERBS", Group("command", "", lambda: {"info": info}))
 
 
 def test_ctrl_c_exits_with_130(monkeypatch, capsys):
@@ -91,7 +91,7 @@ def test_a_full_disk_names_the_folder(monkeypatch, blame):
     def report(run: Path, /) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(entry, "VERBS", {"report": report})
+    monkeypatch.setattr(entry, "VERBS", Group("command", "", lambda: {"report": report}))
     assert blame("report", "runs/a").endswith("runs/a: No space left on device; make room there")
 
 
