@@ -33,7 +33,7 @@ def in_flags(message: str, options: Iterable[str]) -> str:
         return f"--{name.replace('_', '-')}{' ' if equals else ''}"
 
     return re.sub(
-        rf"(?<![\w/.'\"-])((?:{prefix})\.)?({longest_first})(?![\w/'\"-]|\.\w)( = )?", flag, message
+        rf"(?<![\w/.'\"-])((?:(?:{prefix})\.)+)?({longest_first})(?![\w/'\"-]|\.\w)( = )?", flag, message
     )
 
 

@@ -52,10 +52,11 @@ def show_cohort(cohort: dict[str, Any]) -> None:
     for kind, label in MISSING_KINDS.items():
         console.print(f"  {cohort['missing_kinds'][kind]:6.1%}  {label}")
     table = Table()
-    table.add_column("signal", no_wrap=True)
-    table.add_column("unit")
-    for title in ("missing", "median gap (min)", "5 %", "median", "95 %"):
-        table.add_column(title, justify="right")
+    # Where the terminal is narrow, names break and numbers stay whole.
+    table.add_column("signal", overflow="fold")
+    table.add_column("unit", no_wrap=True)
+    for title in ("missing", "median\ngap (min)", "5 %", "median", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
     for signal in cohort["per_signal"]:
         quantiles = (
             [f"{q:.4g}" for q in signal["quantiles"]] if signal["quantiles"] else ["never measured", "", ""]

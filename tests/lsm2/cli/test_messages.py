@@ -7,7 +7,15 @@ import pytest
 
 from lsm2.cli.messages import describe_failure, in_flags
 
-OPTIONS = ("data", "train.steps", "train.batch_days", "train.seed", "masking.random_ratio", "model.decoder")
+OPTIONS = (
+    "data",
+    "model.depth",
+    "train.steps",
+    "train.batch_days",
+    "train.seed",
+    "masking.random_ratio",
+    "model.decoder",
+)
 
 
 @pytest.mark.parametrize(
@@ -18,6 +26,7 @@ OPTIONS = ("data", "train.steps", "train.batch_days", "train.seed", "masking.ran
         ("masking.random_ratio is 1.5; it", "--random-ratio is 1.5; it"),
         ("trained with train.seed = 0, now it is 1", "trained with --seed 0, now it is 1"),
         ("at most batch_days = 8", "at most --batch-days 8"),
+        ("with model.masking.random_ratio = 0.8, now", "with --random-ratio 0.8, now"),
         (
             "give only one: batch_days for steps of so many days",
             "give only one: --batch-days for steps of so many days",

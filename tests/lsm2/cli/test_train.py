@@ -173,3 +173,20 @@ def test_more_steps_make_a_run_longer(cohort, trained, tmp_path, tiny):
     data = ["--data", str(cohort), "--out", str(run), "--heldout-fraction", "0.5"]
     assert main(["pretrain", "tiny", *data, *tiny, "--resume", "--steps", "6"]) == 0
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").open()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_other_settings_at_a_resume_are_named_as_flags(cohort, trained, tiny, blame):
+    command = [
+        "pretrain",
+        "tiny",
+        "--data",
+        cohort,
+        "--out",
+        trained,
+        "--heldout-fraction",
+        "0.5",
+        *tiny,
+        "--resume",
+    ]
+    assert "trained with --steps 4, now it is 2; a run can be made longer" in blame(*command, "--steps", "2")
+    assert "trained with --random-ratio 0.8, now it is 0.7" in blame(*command, "--random-ratio", "0.7")
