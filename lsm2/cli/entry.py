@@ -64,11 +64,15 @@ def _version() -> str:
 
     import torch
 
+    from lsm2.model.attention import kernels_for
+
     try:
         version = importlib.metadata.version("lsm2-kernels")
     except importlib.metadata.PackageNotFoundError:
         version = "from a folder that is not installed"
-    return f"lsm2 {version}, Python {platform.python_version()}, torch {torch.__version__}"
+    kernels = kernels_for(torch.device("cpu"))
+    python = platform.python_version()
+    return f"lsm2 {version}, Python {python}, torch {torch.__version__}, CPU kernels {kernels}"
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:

@@ -60,6 +60,7 @@ def _pretrain_verb(preset: Callable[[], LSM2Config]) -> Verb:
         data: Path,
         out: Path,
         resume: bool = False,
+        init_from: str | None = None,
         train: OmitArgPrefixes[TrainOptions] = default_train,
         model: OmitArgPrefixes[ModelOptions] = default_model,
         masking: OmitArgPrefixes[MaskingOptions] = default_masking,
@@ -70,6 +71,7 @@ def _pretrain_verb(preset: Callable[[], LSM2Config]) -> Verb:
             data: Folder of a store.
             out: Folder of the run.
             resume: Continue the run after its newest checkpoint; more steps than before make it longer.
+            init_from: Begin with the weights of this run, model folder or Hugging Face model.
         """
         from lsm2.data.store import DayStore
         from lsm2.training.loop import pretrain as run_pretraining
@@ -77,7 +79,7 @@ def _pretrain_verb(preset: Callable[[], LSM2Config]) -> Verb:
         train_config = TrainConfig(**vars(train))
         store = DayStore.open(data)
         model_config = _fitted(shape, store, model, MaskingConfig(**vars(masking)))
-        run_pretraining(model_config, train_config, store, out, resume=resume)
+        run_pretraining(model_config, train_config, store, out, resume=resume, initial=init_from)
 
     pretrain.__doc__ = f"{inspect.getdoc(preset)}\n\n{inspect.getdoc(pretrain)}"
     return pretrain

@@ -110,7 +110,7 @@ def test_a_reader_that_has_gone_is_no_error(cohort, words):
 def test_version_names_what_a_bug_report_needs(lsm2):
     done = lsm2("--version")
     assert done.returncode == 0
-    assert re.match(r"lsm2 \S+.*, Python 3\.\d+\.\d+, torch 2\.", done.stdout)
+    assert re.match(r"lsm2 \S+.*, Python 3\.\d+\.\d+, torch 2\..*, CPU kernels \w+", done.stdout)
 
 
 @pytest.mark.subprocess

@@ -190,3 +190,12 @@ def test_other_settings_at_a_resume_are_named_as_flags(cohort, trained, tiny, bl
     ]
     assert "trained with --steps 4, now it is 2; a run can be made longer" in blame(*command, "--steps", "2")
     assert "trained with --random-ratio 0.8, now it is 0.7" in blame(*command, "--random-ratio", "0.7")
+
+
+def test_a_run_begins_with_the_weights_of_another(cohort, trained, tmp_path, tiny, blame):
+    run = tmp_path / "run"
+    data = ["--data", str(cohort), "--out", str(run), "--heldout-fraction", "0.5"]
+    assert main(["pretrain", "tiny", *data, *tiny, "--steps", "1", "--init-from", str(trained)]) == 0
+    assert json.loads((run / "config.json").read_text())["initial"] == str(trained)
+    nowhere = ["pretrain", "tiny", "--data", cohort, "--out", tmp_path / "other", *tiny, "--init-from"]
+    assert str(tmp_path / "nowhere") in blame(*nowhere, tmp_path / "nowhere")
