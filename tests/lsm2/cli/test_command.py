@@ -38,6 +38,7 @@ def test_every_page_of_help_fits_the_terminal(words, columns, capsys, monkeypatc
     assert max(map(len, page.splitlines())) <= max(columns, 80)
 
 
+@pytest.mark.subprocess
 def test_help_imports_neither_torch_nor_numpy(lsm2):
     code = (
         "import sys, lsm2.cli\n"
@@ -51,6 +52,7 @@ def test_help_imports_neither_torch_nor_numpy(lsm2):
         assert verb in done.stdout
 
 
+@pytest.mark.subprocess
 def test_info_and_import_do_not_wait_for_torch(lsm2, cohort):
     code = "import sys, lsm2.cli; lsm2.cli.main(sys.argv[1:]); print('torch' in sys.modules)"
     assert lsm2("-c", code, "info", cohort).stdout.splitlines()[-1] == "False"
@@ -110,6 +112,7 @@ def test_a_command_knows_its_flags_and_where_it_writes():
     assert parse(VERBS, ["info", "store"]).output is None
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash_completes_verbs_presets_and_options(lsm2, tmp_path):
     script = tmp_path / "completion"
