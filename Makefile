@@ -9,13 +9,22 @@ BENCH = runs/bench
 # From the clone: the installed package stays as it was when Python sources change.
 LSM2 = $(BIN)/python -m lsm2
 
-# OpenMP threads that wait spinning make every small operation several times slower as soon as a core is shared with anything else.
+# For tests and benchmarks; lsm2 sets it itself. OpenMP threads that wait spinning make every small operation several
+# times slower as soon as a core is shared.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test sanitize bench lint clean
+.PHONY: help demo test sanitize bench lint clean
+
+help:
+	@echo "make demo       simulate a cohort, train a model of 1M parameters, evaluate it, write a report"
+	@echo "make test       all tests that this machine can run"
+	@echo "make bench      compare kernels and training steps with others; writes $(BENCH)/report.html"
+	@echo "make sanitize   the kernel tests on C++ built with sanitizers"
+	@echo "make lint       style and types"
+	@echo "make clean      remove what was installed, built and trained here"
 
 demo: .venv/installed
-	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0
+	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0 --replace
 	$(LSM2) pretrain tiny --data $(RUN)/cohort --out $(RUN)/run --resume --steps 1000 --learning-rate 2e-3 --max-visible 256 --max-queries 128
 	$(LSM2) evaluate $(RUN)/run --data $(RUN)/cohort
 	$(LSM2) report $(RUN)/run

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lsm2.data.quality import MISSING_KINDS
-from lsm2.evaluate.tasks import TASKS
+from lsm2.progress import PlainConsole
 from lsm2.report.figures import METHOD_LABELS
 from lsm2.report.summary import best_methods
-
-WIDTH_OF_FILES = 120
 
 
 def show_evaluation(evaluation: dict[str, Any]) -> None:
@@ -29,20 +27,20 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
     for name, results in evaluation["generative"].items():
         best = best_methods(results)
         cells = [
-            f"[bold]{results[m]['mse']:.3f}*[/bold]" if m in best else f"{results[m]['mse']:.3f} "
+            Text(f"{results[m]['mse']:.3f}*", "bold") if m in best else f"{results[m]['mse']:.3f} "
             for m in METHOD_LABELS
         ]
-        table.add_row(TASKS[name].label, *cells, f"{results['aim']['num_minutes']:,}")
-    console = _console()
+        table.add_row(name, *cells, f"{results['aim']['num_minutes']:,}")
+    console = PlainConsole()
     console.print(table)
     for name, info in evaluation["tasks"].items():
         if info["days_skipped"]:
-            console.print(f"{TASKS[name].label}: left out days with too little data: {info['days_skipped']}")
+            console.print(f"{name}: left out days with too little data: {info['days_skipped']}")
 
 
 def show_cohort(cohort: dict[str, Any]) -> None:
     """Print what `lsm2.data.quality.describe` found."""
-    console = _console()
+    console = PlainConsole()
     low, high = cohort["missing_of_days"]
     console.print(
         f"{cohort['num_people']} people, {cohort['num_days']} days, {cohort['num_signals']} signals, "
@@ -54,10 +52,11 @@ def show_cohort(cohort: dict[str, Any]) -> None:
     for kind, label in MISSING_KINDS.items():
         console.print(f"  {cohort['missing_kinds'][kind]:6.1%}  {label}")
     table = Table()
-    table.add_column("signal", no_wrap=True)
-    table.add_column("unit")
-    for title in ("missing", "median gap (min)", "5 %", "median", "95 %"):
-        table.add_column(title, justify="right")
+    # Where the terminal is narrow, names break and numbers stay whole.
+    table.add_column("signal", overflow="fold")
+    table.add_column("unit", no_wrap=True)
+    for title in ("missing", "median\ngap (min)", "5 %", "median", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
     for signal in cohort["per_signal"]:
         quantiles = (
             [f"{q:.4g}" for q in signal["quantiles"]] if signal["quantiles"] else ["never measured", "", ""]
@@ -65,8 +64,3 @@ def show_cohort(cohort: dict[str, Any]) -> None:
         gap = f"{signal['median_gap_minutes']:g}" if signal["median_gap_minutes"] else "-"
         table.add_row(signal["name"], signal["unit"], f"{signal['missing']:.1%}", gap, *quantiles)
     console.print(table)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)
