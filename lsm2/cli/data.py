@@ -1,13 +1,11 @@
 """Verbs that make a store of days and say what it holds: simulate, import, info."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, Positional
 
-from lsm2.cli.command import Group
+from lsm2.cli.command import Group, Verb
 from lsm2.progress import say
 
 
@@ -36,69 +34,34 @@ def simulate(
     say(f"{out}: {len(store)} days of {people} people, {len(store.signals)} signals")
 
 
-def table(
-    source: Positional[Path],
-    out: Positional[Path],
-    /,
-    replace: bool = False,
-    columns: tuple[str, ...] = (),
-    subject: str = "subject",
-    timestamp: str = "timestamp",
-    signal: str = "signal",
-    value: str = "value",
-    where: str | None = None,
-    sample_minutes: int = 1,
-    timezone: str = "local",
-    aggregate: Literal["none", "mean"] = "none",
-    min_observed: float = 0.0,
-    log1p: tuple[str, ...] = (),
-    units: dict[str, str] = {},  # noqa: B006  (tyro reads the default; nothing changes it)
-) -> None:
-    """Read a CSV or Parquet file, or a folder of them, into a new store of days.
+def _load_importers() -> Mapping[str, Verb | Group]:
+    from lsm2.importers.report import ImportReport
+    from lsm2.importers.table import TableOptions, import_table
 
-    It has a column per signal, or a row per subject, timestamp, signal and value.
+    def table(
+        source: Positional[Path],
+        out: Positional[Path],
+        /,
+        replace: bool = False,
+        reading: OmitArgPrefixes[TableOptions] = TableOptions(),  # noqa: B008  (frozen)
+    ) -> None:
+        """Read a CSV or Parquet file, or a folder of them, into a new store of days.
 
-    Args:
-        source: The file, or the folder.
-        out: Folder of the new store.
-        replace: Put the new store in the place of the one at OUT.
-        columns: The signals to take, in this order; all if none is named.
-        subject: Column that names the person.
-        timestamp: Column of the time.
-        signal: Column that names the signal, in a long table.
-        value: Column of the value, in a long table.
-        where: A true/false column; only rows where it is true are read.
-        sample_minutes: Minutes per sample, a divisor of 60.
-        timezone: `local` if times are wall clock, else the IANA zone that people lived in.
-        aggregate: `mean` averages several values of one sample; otherwise they are an error.
-        min_observed: Leave out days of which less than this fraction is observed.
-        log1p: Signals to normalise through log(1 + x).
-        units: Signal and unit, signal and unit, ...
-    """
-    from lsm2.importers.table import import_table
+        It has a column per signal, or a row per subject, timestamp, signal and value.
 
-    store = import_table(
-        source,
-        out,
-        columns=columns or None,
-        subject=subject,
-        timestamp=timestamp,
-        signal=signal,
-        value=value,
-        where=where,
-        sample_minutes=sample_minutes,
-        timezone=timezone,
-        aggregate=aggregate,
-        min_observed=min_observed,
-        log1p=log1p,
-        units=units,
-        replace=replace,
-        progress=True,
-    )
-    say(f"{out}: {len(store)} days of {len(store.subjects)} people, {len(store.signals)} signals")
+        Args:
+            source: The file, or the folder.
+            out: Folder of the new store.
+            replace: Put the new store in the place of the one at OUT.
+        """
+        import_table(source, out, reading, replace=replace, progress=True)
+        for line in ImportReport.read(out).lines():
+            say(line)
+
+    return {"table": table}
 
 
-IMPORTERS = Group("source", "Turn files of wearables into a store of days.", lambda: {"table": table})
+IMPORTERS = Group("source", "Turn files of wearables into a store of days.", _load_importers)
 
 
 def info(store: Positional[Path], /) -> None:
