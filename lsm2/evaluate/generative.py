@@ -37,6 +37,8 @@ from lsm2.rng import keyed_rng
 METHODS = ("aim", *BASELINES)
 FORMAT_VERSION = 2
 DAYS_OF_REGRESSION = 512
+LEAST_RANGE = 1e-6
+"""Of a signal's normalised values over many days; a signal that varies has a range of several units."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def evaluate_generative(
     learned_from = spread_over_people(
         training_days if len(training_days) else indices, day_ids, subjects, DAYS_OF_REGRESSION
     )
+    constant = constant_signals(normalization, store, learned_from)
     loaded = _load(model, normalization, store, days, indices, learned_from)
     starts = range(0, len(days), batch_days)
     for _ in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
@@ -112,7 +115,9 @@ def evaluate_generative(
                     )
                     for day in batch
                 ]
-                possible = [(day, tokens) for day, tokens in asked if tokens is not None]
+                possible = [
+                    (day, kept) for day, tokens in asked if (kept := _without(tokens, constant)) is not None
+                ]
                 done[task.name]["days_scored"] += len(possible)
                 done[task.name]["days_skipped"] += len(asked) - len(possible)
                 if possible:
@@ -136,7 +141,28 @@ def evaluate_generative(
             for task in chosen
         },
         "settings": {"draws": draws, "seed": seed, "num_days": len(days), "num_people": len(people)},
+        "constant_signals": [
+            signal.name for signal, is_constant in zip(store.signals, constant, strict=True) if is_constant
+        ],
     }
+
+
+def constant_signals(normalization: Normalization, store: DayStore, days: Sequence[int]) -> np.ndarray:
+    """(C,) bool: signals that never vary on these days, or were never measured, so that no error on them means anything."""
+    low, high = np.full(len(store.signals), np.inf), np.full(len(store.signals), -np.inf)
+    for index in days:
+        values = normalization.apply(store.values(index))
+        low = np.fmin(low, np.nanmin(values, axis=1, initial=np.inf, where=~np.isnan(values)))
+        high = np.fmax(high, np.nanmax(values, axis=1, initial=-np.inf, where=~np.isnan(values)))
+    return ~(high - low > LEAST_RANGE)
+
+
+def _without(tokens: HiddenTokens | None, signals: np.ndarray) -> HiddenTokens | None:
+    """The same tokens hidden, none of these signals (C,) bool scored; None where nothing is left to score."""
+    if tokens is None:
+        return None
+    scored = tokens.scored & ~np.repeat(signals, len(tokens.scored) // len(signals))
+    return HiddenTokens(tokens.hidden, scored) if scored.any() else None
 
 
 def fitting_normalization(model: LSM2, store: DayStore) -> Normalization:

@@ -24,6 +24,8 @@ def gains_over_linear(evaluation: dict[str, Any]) -> list[str]:
             continue
         aim, linear = results["aim"]["mse"], results["linear"]["mse"]
         better = "lower" if aim <= linear else "HIGHER"
+        if not linear:
+            continue
         interval = evaluation["tasks"][name]["aim_over"]["linear"]["interval"]
         certainty = (
             f"; ratio {interval[0]:.2f} to {interval[1]:.2f} with 95 % over people" if interval else ""

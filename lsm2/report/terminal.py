@@ -35,6 +35,10 @@ def show_evaluation(evaluation: dict[str, Any]) -> None:
         table.add_row(TASKS[name].label, *cells, f"{results['aim']['num_minutes']:,}")
     console = _console()
     console.print(table)
+    if constant := evaluation["constant_signals"]:
+        console.print(
+            f"not scored, as they never vary in the training data: {', '.join(constant)}", markup=False
+        )
     for name, info in evaluation["tasks"].items():
         if info["days_skipped"]:
             console.print(f"{TASKS[name].label}: left out days with too little data: {info['days_skipped']}")

@@ -165,6 +165,23 @@ def test_same_minute_learns_from_training_days_and_never_from_the_person_it_fill
     assert error(of_c) == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.parametrize("level", [7.0, 1e30, -0.0, 1e-40, np.nan], ids=str)
+def test_a_signal_that_never_varies_is_told_and_not_scored(store, tmp_path, level):
+    days = []
+    for index in range(len(store)):
+        values = store.values(index)
+        values[0] = np.where(
+            np.isnan(values[0]), np.nan, np.float32(level) * (1 + index % 2 * (level == 1e-40))
+        )
+        days.append(Day(store.days["subject"][index].as_py(), store.days["date"][index].as_py(), values))
+    store = DayStore.write(tmp_path / "store", SIGNALS, days, sample_minutes=EPOCH)
+    evaluation = evaluate_generative(make_model(store), store, range(len(store)), progress=False)
+    assert evaluation["constant_signals"] == ["heart_rate"]
+    for results in evaluation["generative"].values():
+        for result in results.values():
+            assert "heart_rate" not in result["per_signal"] and result["mse"] > 0.01
+
+
 def test_limited_days_are_spread_over_people(store):
     model = make_model(store)
     limited = evaluate_generative(

@@ -52,7 +52,7 @@ def made_up_evaluation(mse=None) -> dict:
         }
         for method, value in values.items()
     }
-    aim_over = {"linear": {"mse_ratio": values["aim"] / values["linear"], "interval": [0.4, 0.6]}}
+    aim_over = {"linear": {"mse_ratio": values["aim"] / (values["linear"] or 1), "interval": [0.4, 0.6]}}
     return {
         "format_version": FORMAT_VERSION,
         "generative": dict.fromkeys(TASKS, result),
@@ -60,6 +60,7 @@ def made_up_evaluation(mse=None) -> dict:
             name: {"days_scored": 3, "days_skipped": 1, "minutes": task.amount, "aim_over": aim_over}
             for name, task in TASKS.items()
         },
+        "constant_signals": [],
         "settings": {"num_days": 3, "num_people": 2, "draws": 1, "seed": 0},
     }
 
@@ -142,6 +143,10 @@ def test_gains_are_stated_also_when_the_model_lost():
     assert "50% lower" in won[0] and "0.40 to 0.60 with 95 % over people" in won[0] and len(won) == 2
     lost = gains_over_linear(made_up_evaluation({"aim": 1.5, "linear": 1.0, "mean": 0.2}))
     assert "50% HIGHER" in lost[0] and "best: mean" in lost[0]
+
+
+def test_fills_without_error_are_no_division_by_zero():
+    assert gains_over_linear(made_up_evaluation({"aim": 0.0, "linear": 0.0})) == []
 
 
 def test_cohort_counts_each_missing_minute_once(tmp_path):
