@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 
-from lsm2.data.batch import PackedBatch, collate
 from lsm2.data.fills import (
     BASELINES,
     CoMoments,
@@ -26,12 +23,14 @@ from lsm2.data.fills import (
     same_minute,
 )
 from lsm2.data.masking import token_observed
-from lsm2.data.normalize import CLIP, Normalization
+from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.evaluate.scores import ErrorSums, interval
 from lsm2.evaluate.tasks import TASKS, HiddenTokens
+from lsm2.model.inference import predict_hidden
 from lsm2.model.mae import LSM2
+from lsm2.model.precision import choose_precision
 from lsm2.rng import keyed_rng
 
 METHODS = ("aim", *BASELINES)
@@ -140,7 +139,13 @@ def evaluate_generative(
             | ({"aim_over": _ratios(sums[task.name])} if task in possible_tasks else {})
             for task in chosen
         },
-        "settings": {"draws": draws, "seed": seed, "num_days": len(days), "num_people": len(people)},
+        "settings": {
+            "draws": draws,
+            "seed": seed,
+            "num_days": len(days),
+            "num_people": len(people),
+            "precision": choose_precision(model.precision, next(model.parameters()).device),
+        },
         "constant_signals": [
             signal.name for signal, is_constant in zip(store.signals, constant, strict=True) if is_constant
         ],
@@ -194,44 +199,6 @@ def spread_over_people(
         turn[subjects[index]] = turn.get(subjects[index], 0) + 1
         turns.append((turn[subjects[index]], len(turns), index))
     return sorted((index for _, _, index in sorted(turns)[:max_days]), key=lambda index: day_ids[index])
-
-
-def reconstruct(
-    model: LSM2,
-    values: np.ndarray,
-    hidden: np.ndarray,
-    *,
-    wanted: np.ndarray | None = None,
-    day_ids: Sequence[str] | None = None,
-) -> np.ndarray:
-    """What the model says about hidden tokens (B, N) bool of days `values` (B, C, L) normalised, NaN = missing -> (B, C, L), NaN elsewhere.
-
-    wanted (B, N) bool: the hidden tokens that are needed, which saves work where predictions do not depend on each other (decoder `cross`).
-    Predictions are clipped to the range of normalised values.
-    """
-    config = model.config
-    batch = collate(torch.from_numpy(values), config, day_ids=day_ids, artificial=torch.from_numpy(hidden))
-    if wanted is not None and config.decoder == "cross":
-        batch = _only_queries(batch, wanted)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        predictions = model(batch.to(device)).predictions.float().clamp(-CLIP, CLIP).cpu().numpy()
-    patches = np.full((len(values), config.num_tokens, config.patch_samples), np.nan, dtype=np.float32)
-    patches[_day_of_query(batch), batch.query_ids.numpy()] = predictions
-    patches[~hidden] = np.nan
-    return patches.reshape(values.shape)
-
-
-def _only_queries(batch: PackedBatch, wanted: np.ndarray) -> PackedBatch:
-    """The batch without the queries that are not wanted (B, N)."""
-    keep = torch.from_numpy(wanted[_day_of_query(batch), batch.query_ids.numpy()])
-    cu_query = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[batch.cu_query.long()].to(torch.int32)
-    kept = {name: getattr(batch, name)[keep] for name in ("query_ids", "target_values", "target_observed")}
-    return dataclasses.replace(batch, cu_query=cu_query, **kept)
-
-
-def _day_of_query(batch: PackedBatch) -> np.ndarray:
-    return np.repeat(np.arange(batch.num_days), np.diff(batch.cu_query.numpy()))
 
 
 def _load(
@@ -289,7 +256,7 @@ def _score(
         np.stack([tokens.hidden for _, tokens in days]),
         np.stack([tokens.scored for _, tokens in days]),
     )
-    predicted = reconstruct(model, values, hidden, wanted=scored, day_ids=[day.day_id for day, _ in days])
+    predicted = predict_hidden(model, values, hidden, scored)
     patch = model.config.patch_samples
     for row, (day, tokens) in enumerate(days):
         visible = np.where(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lsm2.config import LSM2Config
+from lsm2.config import LSM2Config, Precision
 from lsm2.data.batch import PackedBatch
 from lsm2.data.normalize import Normalization
 from lsm2.model import inference, pretrained
@@ -40,6 +40,8 @@ class LSM2(nn.Module):
         self.config = config
         self.normalization = normalization
         """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take and give normalised values."""
+        self.precision: Precision = "auto"
+        """Precision of `encode`, `impute` and `forecast`; `forward` runs in the precision that its caller sets."""
         self.encoder = Encoder(config)
         self.decoder = CrossDecoder(config) if config.decoder == "cross" else JointDecoder(config)
 

@@ -9,8 +9,9 @@ import numpy as np
 from lsm2.data.masking import token_observed
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.generative import fitting_normalization, reconstruct
+from lsm2.evaluate.generative import fitting_normalization
 from lsm2.evaluate.tasks import TASKS
+from lsm2.model.inference import predict_hidden
 from lsm2.model.mae import LSM2
 from lsm2.report.figures import require_matplotlib
 
@@ -43,7 +44,7 @@ def plot_day(path: Path, model: LSM2, store: DayStore, day_id: str, task: str) -
         measured=values,
         hidden=np.repeat(tokens.hidden, config.patch_samples).reshape(values.shape),
         seen=np.repeat(observed & ~tokens.hidden, config.patch_samples).reshape(values.shape),
-        reconstructed=reconstruct(model, values[None], tokens.hidden[None])[0],
+        reconstructed=predict_hidden(model, values[None], tokens.hidden[None])[0],
         sample_minutes=store.sample_minutes,
     )
     return True
