@@ -238,7 +238,7 @@ def evaluate(
     from lsm2.evaluate.generative import evaluate_generative
     from lsm2.evaluate.trained_run import trained_model, training_days, unseen_days
     from lsm2.files import write_json
-    from lsm2.report.summary import gains_over_linear
+    from lsm2.report.summary import headline
     from lsm2.report.terminal import show_evaluation
     from lsm2.run_folder import RunFolder
 
@@ -251,13 +251,20 @@ def evaluate(
         )
     seen = training_days(folder, store)
     evaluation = evaluate_generative(
-        model, store, days, draws=draws, seed=seed, max_days=max_days, training_days=seen, tasks=tasks or None
+        model,
+        store,
+        days,
+        draws=draws,
+        seed=seed,
+        max_days=max_days,
+        training_days=seen,
+        tasks=tasks or None,
+        all_people=all_people,
     )
-    evaluation["settings"] |= {"all_people": all_people, "store": str(data)}
-    write_json(folder.evaluation_file, evaluation)
+    write_json(folder.evaluation_file, evaluation.to_dict())
     show_evaluation(evaluation)
     print(f"written to {folder.evaluation_file}")
-    for line in gains_over_linear(evaluation):
+    for line in headline(evaluation):
         print(line)
 
 
@@ -272,16 +279,10 @@ def plot(run: Positional[Path], /, data: Path, day: str, task: str = "random_80"
         task: What is hidden from the model, by its name in evaluation.json.
     """
     from lsm2.data.store import DayStore
-    from lsm2.evaluate.trained_run import trained_model
-    from lsm2.report.day_figure import plot_day
-    from lsm2.report.write import day_picture
+    from lsm2.report.page import write_day_picture
     from lsm2.run_folder import RunFolder
 
-    folder = RunFolder(run)
-    path = day_picture(folder, day, task)
-    if not plot_day(path, trained_model(folder), DayStore.open(data), day, task):
-        raise InputError(f"day {day!r} has too little data for {task}; choose another day or task")
-    print(path)
+    print(write_day_picture(RunFolder(run), DayStore.open(data), day, task))
 
 
 @app.command
@@ -293,7 +294,7 @@ def report(run: Positional[Path], /, data: Path | None = None) -> None:
         data: Folder of the store, if it is no longer where the run was trained or evaluated.
     """
     from lsm2.evaluate.trained_run import find_store
-    from lsm2.report.write import write_report
+    from lsm2.report.page import write_report
     from lsm2.run_folder import RunFolder
 
     folder = RunFolder(run)

@@ -30,13 +30,14 @@ Days = np.ndarray | Tensor | Any
 def predict_hidden(
     model: LSM2, values: np.ndarray, hidden: np.ndarray, queries: np.ndarray | None = None
 ) -> np.ndarray:
-    """Predict hidden tokens from the others: float32 (B, C, L), normalised, NaN at all tokens that are no queries.
+    """Predict hidden tokens from the others: float32 (B, C, L), normalised, NaN at all tokens that are no
+    queries.
 
-    values (B, C, L) float32, normalised, NaN = missing; hidden (B, N) bool: tokens that the model does not see.
-    queries (B, N) bool, a subset of hidden (None: all of it): the tokens to predict. The `cross` decoder skips the
-    others, since its predictions do not depend on each other. Predictions are clipped to the range of normalised
-    values. Days are computed in batches, in the precision `model.precision`. Raises InputError where the model's
-    predictions are not finite.
+    values (B, C, L) float32, normalised, NaN = missing; hidden (B, N) bool: tokens that the model does not
+    see. queries (B, N) bool, a subset of hidden (None: all of it): the tokens to predict. The `cross`
+    decoder skips the others, since its predictions do not depend on each other. Predictions are clipped to
+    the range of normalised values. Days are computed in batches, in the precision `model.precision`. Raises
+    InputError where the model's predictions are not finite.
     """
     config, device = model.config, next(model.parameters()).device
     queries = hidden if queries is None else queries
@@ -103,8 +104,8 @@ def forecast(model: LSM2, values: Days, minutes: int) -> Any:
     config = model.config
     if minutes % config.patch_minutes or not 0 < minutes < config.window_minutes:
         raise InputError(
-            f"minutes is {minutes}; it must be a multiple of {config.patch_minutes} (the minutes of a token), "
-            f"above 0 and below {config.window_minutes} (the minutes of a window)"
+            f"minutes is {minutes}; it must be a multiple of {config.patch_minutes} (the minutes of a "
+            f"token), above 0 and below {config.window_minutes} (the minutes of a window)"
         )
     num_samples = minutes // config.sample_minutes
     normalised = _normalised(model, values, ignored=num_samples)
@@ -130,8 +131,8 @@ def _normalised(model: LSM2, values: np.ndarray | Tensor, ignored: int = 0) -> n
     expected = (model.config.num_signals, model.config.window_samples)
     if days.ndim not in (2, 3) or days.shape[-2:] != expected:
         raise InputError(
-            f"values has shape {days.shape}; this model reads (days, {expected[0]} signals, {expected[1]} samples), "
-            "or one such day"
+            f"values has shape {days.shape}; this model reads (days, {expected[0]} signals, {expected[1]} "
+            "samples), or one such day"
         )
     if ignored:
         days[..., -ignored:] = np.nan
@@ -187,7 +188,7 @@ def _encoded_days(model: LSM2, normalised: np.ndarray) -> Iterator[tuple[Tensor,
 def _finite(output: Tensor) -> Tensor:
     if not output.isfinite().all():
         raise InputError(
-            "the model computes numbers that are not finite: its weights are damaged or its training diverged; "
-            "use an earlier model, or train anew with a lower learning rate"
+            "the model computes numbers that are not finite: its weights are damaged or its training "
+            "diverged; use an earlier model, or train anew with a lower learning rate"
         )
     return output

@@ -41,7 +41,7 @@ class LSM2(nn.Module):
         self.normalization = normalization
         """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take and give normalised values."""
         self.precision: Precision = "auto"
-        """Precision of `encode`, `impute` and `forecast`; `forward` runs in the precision that its caller sets."""
+        """Of `encode`, `impute`, `forecast` and `predict_hidden`; autocast of `forward` is its caller's."""
         self.encoder = Encoder(config)
         self.decoder = CrossDecoder(config) if config.decoder == "cross" else JointDecoder(config)
 

@@ -104,7 +104,7 @@ def test_the_whole_way_from_cohort_to_report(cohort, trained, capsys):
     assert main(["evaluate", str(trained), "--data", str(cohort), "--max-days", "2", "--tasks", *tasks]) == 0
     said = capsys.readouterr().out
     assert "random 80 %" in said and "*" in said
-    assert "than linear interpolation's" in said.splitlines()[-1]
+    assert "simple fill" in said.splitlines()[-1]
     evaluation = json.loads((trained / "evaluation.json").read_text())
     assert set(evaluation["generative"]) == set(tasks)
     assert evaluation["settings"]["num_people"] == 2
@@ -129,7 +129,7 @@ def test_the_whole_way_from_cohort_to_report(cohort, trained, capsys):
     assert main(["report", str(trained)]) == 0
     page = (trained / "report.html").read_text()
     assert "Not evaluated yet" not in page
-    assert page.count("data:image/png;base64,") == 3 + 3 + 1
+    assert page.count("data:image/png;base64,") == 3 + 3 + 1 + 1
     assert "26 signals every 1 min" in page
 
 
