@@ -30,7 +30,7 @@ th:first-child, td:first-child { text-align: left }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; line-height: 1.25 }
 th.upright span { writing-mode: vertical-rl; text-orientation: sideways; transform: rotate(180deg) }
 th.upright span { white-space: nowrap }
-td { overflow-wrap: anywhere } td.number { white-space: nowrap }
+td { white-space: nowrap } td:first-child { white-space: normal }
 td.best { color: var(--mark); font-weight: 700 } td.apart { font-style: italic; font-weight: 700 }
 dt { font-weight: 600; margin-top: .5rem } dd { margin: 0 }
 dl.grid { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; margin: .8rem 0 }

@@ -152,7 +152,7 @@ def _signal_table(task: TaskResult) -> str:
         ]
         rows.append((cells, ["", "", *([""] * len(shown)), *marks]))
     header = ["signal", "unit", *labels, *(f"{label}, squared" for label in labels)]
-    return table(header, rows)
+    return table(header, rows, upright=True)
 
 
 def cohort_section(cohort: Cohort) -> str:
