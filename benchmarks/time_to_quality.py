@@ -41,8 +41,9 @@ from lsm2.data.normalize import Normalization
 from lsm2.simulate.cohort import write_cohort
 from lsm2.data.splits import heldout_subjects
 from lsm2.data.store import DayStore
-from lsm2.evaluate.generative import evaluate_generative, spread_over_people
-from lsm2.model.mae import LSM2
+from lsm2.evaluate.generative import evaluate_generative
+from lsm2.evaluate.days import spread_over_people
+from lsm2.model.lsm2 import LSM2
 from lsm2.training.batches import StepBatches, load_steps
 from lsm2.training.objective import Reconstruction
 from lsm2.training.parallel import Ranks
@@ -146,7 +147,7 @@ class Training:
         report = evaluate_generative(
             self.model(), self.store, self.heldout, max_days=VALIDATION_DAYS, tasks=tasks, progress=False, batch_days=4
         )
-        return {task: methods["aim"]["mse"] / methods["mean"]["mse"] for task, methods in report["generative"].items()}
+        return {task: methods["aim"]["mse"] / methods["mean"]["mse"] for task, methods in report.to_dict()["generative"].items()}
 
 
 def probe(model: LSM2, store: DayStore, seed: int) -> float:

@@ -58,7 +58,7 @@ def evaluate(store: DayStore, config: TrainConfig, model: Path) -> dict[str, dic
     days, seen = store.indices_of(heldout), store.indices_of(set(store.subjects) - heldout)
     trained = LSM2.from_pretrained(model).to(device).eval()
     report = evaluate_generative(trained, store, days, max_days=EVALUATED_DAYS, training_days=seen, tasks=TASKS, progress=False)
-    return {task: {method: found["mse"] for method, found in methods.items()} for task, methods in report["generative"].items()}
+    return {task: {method: found["mse"] for method, found in methods.items()} for task, methods in report.to_dict()["generative"].items()}
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -139,7 +139,8 @@ class RunFolder:
         before, now = dict(_flat(self.config)), dict(_flat(settings))
         for name in sorted((before.keys() | now.keys()) - MAY_CHANGE):
             old, new = before.get(name), now.get(name)
-            if old == new or (name == "train.steps" and isinstance(old, int) and new > old):
+            longer = name == "train.steps" and isinstance(old, int) and isinstance(new, int) and new > old
+            if old == new or longer:
                 continue
             if isinstance(old, list) and isinstance(new, list):
                 raise InputError(

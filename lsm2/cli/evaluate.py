@@ -38,7 +38,7 @@ def evaluate(
     from lsm2.evaluate.generative import evaluate_generative
     from lsm2.evaluate.trained_run import trained_model, training_days, unseen_days
     from lsm2.files import write_json
-    from lsm2.report.summary import gains_over_linear
+    from lsm2.report.summary import headline
     from lsm2.report.terminal import show_evaluation
     from lsm2.run_folder import RunFolder
 
@@ -53,11 +53,18 @@ def evaluate(
         )
     seen = training_days(folder, store)
     evaluation = evaluate_generative(
-        model, store, days, draws=draws, seed=seed, max_days=max_days, training_days=seen, tasks=tasks or None
+        model,
+        store,
+        days,
+        draws=draws,
+        seed=seed,
+        max_days=max_days,
+        training_days=seen,
+        tasks=tasks or None,
+        all_people=all_people,
     )
-    evaluation["settings"] |= {"all_people": all_people, "store": str(data)}
-    write_json(folder.evaluation_file, evaluation)
+    write_json(folder.evaluation_file, evaluation.to_dict())
     show_evaluation(evaluation)
     say(f"written to {folder.evaluation_file}; next: lsm2 report {run}")
-    for line in gains_over_linear(evaluation):
+    for line in headline(evaluation):
         say(line)

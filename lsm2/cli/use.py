@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from lsm2.errors import InputError
 from lsm2.progress import say
 
 
@@ -20,16 +19,10 @@ def plot(run: Positional[Path], /, *, data: Path, day: str, task: str = "random_
         task: What is hidden from the model, by its name in evaluation.json.
     """
     from lsm2.data.store import DayStore
-    from lsm2.evaluate.trained_run import trained_model
-    from lsm2.report.day_figure import plot_day
-    from lsm2.report.write import day_picture
+    from lsm2.report.page import write_day_picture
     from lsm2.run_folder import RunFolder
 
-    folder = RunFolder(run)
-    path = day_picture(folder, day, task)
-    if not plot_day(path, trained_model(folder), DayStore.open(data), day, task):
-        raise InputError(f"day {day!r} has too little data for {task}; choose another --day or --task")
-    say(str(path))
+    say(str(write_day_picture(RunFolder(run), DayStore.open(data), day, task)))
 
 
 def report(run: Positional[Path], /, *, data: Path | None = None) -> None:
@@ -40,7 +33,7 @@ def report(run: Positional[Path], /, *, data: Path | None = None) -> None:
         data: Folder of the store, if it was moved after training or evaluation.
     """
     from lsm2.evaluate.trained_run import find_store
-    from lsm2.report.write import write_report
+    from lsm2.report.page import write_report
     from lsm2.run_folder import RunFolder
 
     folder = RunFolder(run)

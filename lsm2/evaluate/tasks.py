@@ -1,4 +1,6 @@
-"""The generative tasks of LSM-2: which tokens of a day are hidden from every method, and in which of them errors count."""
+"""The generative tasks of LSM-2: which tokens of a day are hidden from every method, and which are the
+target.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,27 @@ class HiddenTokens:
 
     hidden: np.ndarray
     """True where no method may see anything."""
-    scored: np.ndarray
+    target: np.ndarray
     """True where errors count: a subset of hidden, and of the tokens with enough data."""
+
+    def without_targets_of(self, signals: np.ndarray) -> HiddenTokens | None:
+        """The same tokens hidden, no target in these signals (C,) bool; None where no target is left."""
+        target = self.target & ~np.repeat(signals, len(self.target) // len(signals))
+        return HiddenTokens(self.hidden, target) if target.any() else None
+
+    def of_samples(self, num_signals: int, patch_samples: int) -> tuple[np.ndarray, np.ndarray]:
+        """hidden and target for every sample, (C, L) bool each."""
+        hidden, target = (
+            np.repeat(tokens, patch_samples).reshape(num_signals, -1) for tokens in (self.hidden, self.target)
+        )
+        return hidden, target
 
 
 @dataclass(frozen=True)
 class Task:
-    """A way of hiding part of a day; `amount` is a fraction of the tokens, a number of minutes, or a number of signals."""
+    """A way of hiding part of a day; `amount` is a fraction of the tokens, a number of minutes, or a number
+    of signals.
+    """
 
     name: str
     kind: Kind
@@ -40,11 +56,25 @@ class Task:
             return f"{self.amount:g} signal{'s' if self.amount > 1 else ''} all day"
         return f"{'gap' if self.kind == 'interpolation' else 'forecast'} {self.amount:g} min"
 
+    @property
+    def phrase(self) -> str:
+        """What a sentence calls it."""
+        if self.kind == "random":
+            return f"{100 * self.amount:.0f} % hidden at random"
+        if self.kind == "signal":
+            return f"{self.amount:g} signal{'s' if self.amount > 1 else ''} hidden all day"
+        return f"a {'gap' if self.kind == 'interpolation' else 'forecast'} of {self.amount:g} min"
+
+    @property
+    def is_temporal(self) -> bool:
+        """Whether it hides a stretch of time in all signals."""
+        return self.kind in ("interpolation", "extrapolation")
+
     def slots(self, minutes_per_slot: float) -> int:
-        """Slots that a temporal task scores: its minutes in whole tokens, at least one."""
+        """Slots that a temporal task hides: its minutes in whole tokens, at least one."""
         return max(1, round(self.amount / minutes_per_slot))
 
-    def draw(
+    def sample(
         self,
         token_observed: np.ndarray,
         minutes_per_slot: float,
@@ -53,19 +83,21 @@ class Task:
         seed: int = 0,
         draw: int = 0,
     ) -> HiddenTokens | None:
-        """Tokens hidden on a day with token_observed (C, S) bool; None where the day has too little data for the task.
+        """Tokens hidden on a day with token_observed (C, S) bool; None where the day has too little data
+        for the task.
 
-        The result depends on the arguments alone: neither on other days nor on the order or batch they come in.
+        The result depends on the arguments alone: neither on other days nor on the order or batch they come
+        in.
         """
         rng = keyed_rng("generative", self.name, seed, draw, day_id)
-        regions = _DRAW[self.kind](self, token_observed, minutes_per_slot, rng)
+        regions = _SAMPLE[self.kind](self, token_observed, minutes_per_slot, rng)
         if regions is None:
             return None
         hidden, region = regions
-        scored = region & token_observed
-        if not scored.any() or not (token_observed & ~hidden).any():
+        target = region & token_observed
+        if not target.any() or not (token_observed & ~hidden).any():
             return None
-        return HiddenTokens(hidden.reshape(-1), scored.reshape(-1))
+        return HiddenTokens(hidden.reshape(-1), target.reshape(-1))
 
 
 Regions = tuple[np.ndarray, np.ndarray] | None
@@ -86,7 +118,9 @@ def _random(task: Task, observed: np.ndarray, minutes_per_slot: float, rng: np.r
 def _interpolation(
     task: Task, observed: np.ndarray, minutes_per_slot: float, rng: np.random.Generator
 ) -> Regions:
-    """A block of all signals that starts and ends on a slot with data, with data somewhere before and somewhere after it."""
+    """A block of all signals that starts and ends on a slot with data, with data somewhere before and
+    somewhere after it.
+    """
     length, has_data = task.slots(minutes_per_slot), np.any(observed, axis=0)
     places = np.flatnonzero(has_data)
     if len(places) == 0:
@@ -104,7 +138,9 @@ def _interpolation(
 def _extrapolation(
     task: Task, observed: np.ndarray, minutes_per_slot: float, rng: np.random.Generator
 ) -> Regions:
-    """Everything from a slot with data on, with data before it; only the first `minutes` after the cut are scored."""
+    """Everything from a slot with data on, with data before it; only the first `minutes` after the cut are
+    the target.
+    """
     length, num_slots = task.slots(minutes_per_slot), observed.shape[1]
     places = np.flatnonzero(observed.any(axis=0))
     cuts = places[1:][places[1:] + length <= num_slots]
@@ -127,7 +163,7 @@ def _signal(task: Task, observed: np.ndarray, minutes_per_slot: float, rng: np.r
     return hidden, hidden
 
 
-_DRAW: dict[Kind, Callable[[Task, np.ndarray, float, np.random.Generator], Regions]] = {
+_SAMPLE: dict[Kind, Callable[[Task, np.ndarray, float, np.random.Generator], Regions]] = {
     "random": _random,
     "interpolation": _interpolation,
     "extrapolation": _extrapolation,

@@ -1,15 +1,16 @@
-"""A trained run as the evaluation needs it: its model, the days that it saw, those that it did not, what was found before."""
+"""A trained run as the evaluation needs it: its model, the days it saw and those it did not, its
+evaluation.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.generative import FORMAT_VERSION
+from lsm2.evaluate.results import FORMAT_VERSION, Evaluation
 from lsm2.files import read_json
-from lsm2.model.mae import LSM2
+from lsm2.model.lsm2 import LSM2
 from lsm2.run_folder import RunFolder
 
 
@@ -18,7 +19,8 @@ def trained_model(run: RunFolder) -> LSM2:
     if not run.model_folder.is_dir():
         _ = run.config
         raise InputError(
-            f"{run.path} has no model/ yet, as training has not reached a checkpoint; continue it with `lsm2 pretrain ... --resume`"
+            f"{run.path} has no model/ yet, as training has not reached a checkpoint; "
+            "continue it with `lsm2 pretrain ... --resume`"
         )
     return LSM2.from_pretrained(run.model_folder)
 
@@ -33,22 +35,27 @@ def unseen_days(run: RunFolder, store: DayStore) -> list[int]:
     return sorted(set(range(len(store))) - set(training_days(run, store)))
 
 
-def read_evaluation(run: RunFolder) -> dict[str, Any] | None:
-    """evaluation.json, or None before `lsm2 evaluate`."""
+def read_evaluation(run: RunFolder) -> Evaluation | None:
+    """evaluation.json, or None before `lsm2 evaluate`; raises InputError where it cannot be read."""
     file = run.evaluation_file
     if not file.is_file():
         return None
     remedy = "write it anew with `lsm2 evaluate`, or delete it"
-    evaluation = read_json(file, remedy)
-    if evaluation.get("format_version") != FORMAT_VERSION:
+    values = read_json(file, remedy)
+    if values.get("format_version") != FORMAT_VERSION:
         raise InputError(f"{file} is of an older lsm2; {remedy}")
-    return evaluation
+    try:
+        return Evaluation.from_dict(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} does not hold an evaluation ({error!r}); {remedy}") from None
 
 
 def find_store(run: RunFolder, named: Path | None) -> DayStore | None:
-    """The store that the user names, else the one of the evaluation or the training if it is still there."""
+    """The store that the user names, else that of the evaluation or the training if it is still in its
+    place.
+    """
     if named is not None:
         return DayStore.open(named)
-    evaluation = read_evaluation(run) or {}
-    recorded = [evaluation.get("settings", {}).get("store"), run.config.get("store", {}).get("path")]
+    evaluation = read_evaluation(run)
+    recorded = [evaluation.settings.store if evaluation else None, run.config.get("store", {}).get("path")]
     return next((DayStore.open(path) for path in recorded if path and Path(path).is_dir()), None)

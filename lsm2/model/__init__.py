@@ -2,6 +2,7 @@
 joins them.
 """
 
-from lsm2.model.mae import LSM2, MAEOutput
+from lsm2.model.lsm2 import LSM2
+from lsm2.model.mae import MAEOutput
 
 __all__ = ["LSM2", "MAEOutput"]

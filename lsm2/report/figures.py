@@ -1,8 +1,11 @@
-"""Figures of a run: loss curve, error by length of the gap, error per task; matplotlib is imported when one is drawn."""
+"""Figures of a run: loss curve, error by length of the gap, error per task; matplotlib is imported when one
+is drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -10,31 +13,28 @@ from typing import IO, Any
 import numpy as np
 
 from lsm2.errors import InputError
+from lsm2.evaluate.methods import AIM, METHODS
+from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS, Kind
 
-METHOD_LABELS = {
-    "aim": "AIM",
-    "mean": "training mean",
-    "nearest": "nearest",
-    "linear": "linear",
-    "last": "last value",
-    "person_time_of_day": "person's time of day",
-    "same_minute": "same minute",
-}
-METHOD_COLOURS = {
-    "aim": "#0b4fb3",
-    "mean": "#9a9a9a",
-    "nearest": "#e6a100",
-    "linear": "#c8441b",
-    "last": "#7b5ea7",
-    "person_time_of_day": "#1b9e77",
-    "same_minute": "#c75a9b",
+WIDTH, DPI = 10, 130
+"""Inches and pixels an inch of every figure, so that the page shows all of them in one size of type."""
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "figure.titlesize": 9,
+    "legend.frameon": False,
+    "text.parse_math": False,  # Names of signals and people are no formulas.
 }
 KIND_TITLES: dict[Kind, str] = {
     "random": "random tokens hidden",
-    "interpolation": "a gap in all signals\n(same minute = mean)",
-    "extrapolation": "a forecast of all signals\n(nearest = linear = last value; same minute = mean)",
-    "signal": "whole signals hidden all day\n(nearest = linear = last value = mean)",
+    "interpolation": "a gap in all signals\n(same minute = training mean)",
+    "extrapolation": "a forecast of all signals\n(nearest = linear = last; same minute = training mean)",
+    "signal": "whole signals hidden all day\n(nearest = linear = last value = training mean)",
 }
 
 
@@ -44,132 +44,123 @@ def require_matplotlib() -> None:
         raise InputError("figures need matplotlib, which is not installed: pip install matplotlib")
 
 
-def plot_loss(path: Path | IO[bytes], metrics: Sequence[dict[str, Any]]) -> None:
-    """Write a PNG of the training loss by step, from the lines of metrics.jsonl."""
+@contextmanager
+def new_figure(path: Path | IO[bytes], height: float) -> Iterator[Any]:
+    """An empty figure of this height in inches; it is written as PNG when the block ends."""
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        yield figure
+        figure.savefig(path, dpi=DPI, format="png")
+
+
+def plot_loss(path: Path | IO[bytes], metrics: Sequence[dict[str, Any]]) -> None:
+    """Write a PNG of the training loss by step, from the lines of metrics.jsonl."""
     points = [
         (line["step"], line["loss"])
         for line in metrics
         if line.get("loss") is not None and np.isfinite(line["loss"])
     ]
     steps, loss = np.array(points, dtype=np.float64).reshape(-1, 2).T
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    axis = figure.subplots()
-    axis.plot(steps, loss, color=METHOD_COLOURS["aim"], alpha=0.25, linewidth=1, label="each logged step")
-    if len(loss) >= 10:
-        axis.plot(
-            steps,
-            _running_mean(loss, max(3, len(loss) // 20)),
-            color=METHOD_COLOURS["aim"],
-            linewidth=2,
-            label="running mean",
-        )
-    axis.axhline(1, color="#777777", linestyle=":", linewidth=1)
-    remark = {"textcoords": "offset points", "fontsize": 8, "color": "#666666", "ha": "right"}
-    axis.annotate("1: about what the training mean gets", (steps[-1], 1), (0, 3), **remark)
-    axis.set(xlabel="optimizer step", ylabel="loss: squared error of\nhidden, observed minutes")
-    axis.legend(frameon=False, fontsize=8)
-    _plain(axis)
-    figure.savefig(path, dpi=130, format="png")
+    colour = METHODS[AIM].colour
+    with new_figure(path, 3.4) as figure:
+        axis = figure.subplots()
+        axis.plot(steps, loss, color=colour, alpha=0.25, linewidth=1, label="each logged step")
+        if len(loss) >= 10:
+            mean = _running_mean(loss, max(3, len(loss) // 20))
+            axis.plot(steps, mean, color=colour, linewidth=2, label="running mean")
+        axis.axhline(1, color="#777777", linestyle=":", linewidth=1)
+        if len(steps):
+            remark = {"textcoords": "offset points", "color": "#666666", "ha": "right"}
+            axis.annotate("1: about what the training mean gets", (steps[-1], 1), (0, 3), **remark)
+        axis.set(xlabel="training step", ylabel="loss: squared error of\nhidden, observed minutes")
+        axis.legend()
+        _plain(axis)
 
 
-def plot_gap_error(path: Path, evaluation: dict[str, Any]) -> None:
-    """Write a PNG of the error by length of the gap and of the forecast, AIM with its interval over people."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
+def plot_gap_error(path: Path, evaluation: Evaluation) -> None:
+    """Write a PNG of the error by length of the gap and of the forecast, with AIM's interval over people."""
     kinds: tuple[Kind, ...] = ("interpolation", "extrapolation")
-    for axis, kind in zip(axes, kinds, strict=True):
-        names = [name for name in _tasks_of(kind, evaluation) if _first_of_its_length(name, kind, evaluation)]
-        minutes = [evaluation["tasks"][name]["minutes"] for name in names]
-        for method, label in METHOD_LABELS.items():
-            results = [evaluation["generative"][name][method] for name in names]
-            front = method == "aim"
-            axis.plot(
-                minutes,
-                [result["mse"] for result in results],
-                color=METHOD_COLOURS[method],
-                linewidth=2.6 if front else 1.4,
-                marker="o" if front else "s",
-                markersize=6 if front else 4,
-                label=label,
-                zorder=3 if front else 2,
-            )
-            if front and results and all(result["mse_interval"] for result in results):
-                low, high = zip(*(result["mse_interval"] for result in results), strict=True)
-                axis.fill_between(
+    with new_figure(path, 3.8) as figure:
+        axes = figure.subplots(1, 2, sharey=True)
+        for axis, kind in zip(axes, kinds, strict=True):
+            tasks = list(_one_of_each_length(kind, evaluation).values())
+            minutes = [task.minutes for task in tasks]
+            for method in METHODS.values():
+                results = [task.methods[method.name] for task in tasks]
+                is_aim = method.name == AIM
+                axis.plot(
                     minutes,
-                    low,
-                    high,
-                    color=METHOD_COLOURS[method],
-                    alpha=0.15,
-                    linewidth=0,
-                    label="AIM: 95 % over people",
+                    [result.mse for result in results],
+                    color=method.colour,
+                    linewidth=2.6 if is_aim else 1.4,
+                    linestyle="--" if method.sees_other_days else "-",
+                    marker="o" if is_aim else "s",
+                    markersize=6 if is_aim else 4,
+                    label=method.marked_label,
+                    zorder=3 if is_aim else 2,
                 )
-        axis.set_title(KIND_TITLES[kind], loc="left", fontsize=10)
-        axis.set_xscale("log")
-        axis.set_xticks(minutes, [f"{m:g}" for m in minutes])
-        axis.minorticks_off()
-        axis.set_xlabel("minutes")
-        _plain(axis)
-    axes[0].set_ylabel("mean squared error (normalised)")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
-    _start_at_zero(axes)
-    figure.savefig(path, dpi=130)
+                if is_aim and results and all(result.mse_interval for result in results):
+                    low, high = zip(*(result.mse_interval for result in results), strict=True)
+                    band = {"color": method.colour, "alpha": 0.15, "linewidth": 0}
+                    axis.fill_between(minutes, low, high, label="AIM: 95 % over people", **band)
+            axis.set_title(KIND_TITLES[kind], loc="left")
+            axis.set_xscale("log")
+            axis.set_xticks(minutes, [f"{m:g}" for m in minutes])
+            axis.minorticks_off()
+            axis.set_xlabel("minutes")
+            _plain(axis)
+            axis.set_ylim(bottom=0)
+        axes[0].set_ylabel("mean squared error (normalised)")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper")
 
 
-def plot_task_errors(path: Path, evaluation: dict[str, Any]) -> None:
+def plot_task_errors(path: Path, evaluation: Evaluation) -> None:
     """Write a PNG of bars: the error of every method on every task."""
-    from matplotlib.figure import Figure
-
     kinds: list[Kind] = [kind for kind in KIND_TITLES if _tasks_of(kind, evaluation)]
-    figure = Figure(figsize=(12, 3.1 * -(-len(kinds) // 2)), layout="constrained")
-    axes = figure.subplots(-(-len(kinds) // 2), 2, sharey=True, squeeze=False).reshape(-1)
-    for axis, kind in zip(axes, kinds, strict=False):
-        names = _tasks_of(kind, evaluation)
-        width = 0.86 / len(METHOD_LABELS)
-        for number, (method, label) in enumerate(METHOD_LABELS.items()):
-            heights = [evaluation["generative"][name][method]["mse"] for name in names]
-            places = np.arange(len(names)) + (number - (len(METHOD_LABELS) - 1) / 2) * width
-            axis.bar(places, heights, width * 0.92, color=METHOD_COLOURS[method], label=label)
-            if method == "aim":
-                for place, height in zip(places, heights, strict=True):
-                    axis.annotate(
-                        f"{height:.2f}",
-                        (place, height),
-                        (0, 2),
-                        textcoords="offset points",
-                        ha="center",
-                        fontsize=7,
-                    )
-        axis.set_xticks(range(len(names)), [TASKS[name].label for name in names])
-        axis.set_title(KIND_TITLES[kind], loc="left", fontsize=10)
-        _plain(axis)
-    for axis in axes[len(kinds) :]:
-        axis.set_visible(False)
-    for axis in axes[: len(kinds) : 2]:
-        axis.set_ylabel("mean squared error")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=len(METHOD_LABELS),
-        frameon=False,
-        fontsize=9,
-    )
-    figure.savefig(path, dpi=130)
+    num_rows = -(-len(kinds) // 2)
+    with new_figure(path, 2.9 * num_rows + 0.3) as figure:
+        axes = figure.subplots(num_rows, 2, sharey=True, squeeze=False).reshape(-1)
+        for axis, kind in zip(axes, kinds, strict=False):
+            tasks = _tasks_of(kind, evaluation)
+            width = 0.86 / len(METHODS)
+            for number, method in enumerate(METHODS.values()):
+                heights = [task.methods[method.name].mse for task in tasks.values()]
+                positions = np.arange(len(tasks)) + (number - (len(METHODS) - 1) / 2) * width
+                hatch = "////" if method.sees_other_days else None
+                bars = {
+                    "color": method.colour,
+                    "label": method.marked_label,
+                    "hatch": hatch,
+                    "edgecolor": "white",
+                }
+                axis.bar(positions, heights, width, linewidth=0.5, **bars)
+            axis.set_xticks(range(len(tasks)), [TASKS[name].label for name in tasks])
+            axis.set_title(KIND_TITLES[kind], loc="left")
+            _plain(axis)
+        for axis in axes[len(kinds) :]:
+            axis.set_visible(False)
+        for axis in axes[: len(kinds) : 2]:
+            axis.set_ylabel("mean squared error")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=len(METHODS), columnspacing=1.2)
 
 
-def _tasks_of(kind: Kind, evaluation: dict[str, Any]) -> list[str]:
-    return [name for name in evaluation["generative"] if name in TASKS and TASKS[name].kind == kind]
+def _tasks_of(kind: Kind, evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        name: task for name, task in evaluation.scored.items() if name in TASKS and TASKS[name].kind == kind
+    }
 
 
-def _first_of_its_length(name: str, kind: Kind, evaluation: dict[str, Any]) -> bool:
-    """Short gaps round up to the same whole token on coarse data; one point per length is drawn."""
-    minutes = {other: evaluation["tasks"][other]["minutes"] for other in _tasks_of(kind, evaluation)}
-    return next(other for other, length in minutes.items() if length == minutes[name]) == name
+def _one_of_each_length(kind: Kind, evaluation: Evaluation) -> dict[float | None, Any]:
+    """The first task of each length in minutes: on coarse data short gaps round up to one whole token."""
+    first: dict[float | None, Any] = {}
+    for task in _tasks_of(kind, evaluation).values():
+        first.setdefault(task.minutes, task)
+    return first
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
@@ -180,12 +171,7 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return (total[stop] - total[start]) / (stop - start)
 
 
-def _start_at_zero(axes) -> None:
-    for axis in axes:
-        axis.set_ylim(bottom=0)
-
-
-def _plain(axis) -> None:
+def _plain(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#e6e6e6", linewidth=0.7)
     axis.set_axisbelow(True)

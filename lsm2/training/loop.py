@@ -13,7 +13,7 @@ from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.model.mae import LSM2
+from lsm2.model.lsm2 import LSM2
 from lsm2.model.pretrained import save_model
 from lsm2.run_folder import RunFolder
 from lsm2.training.batches import StepBatches, Waited, load_steps, loader_failures_in_words

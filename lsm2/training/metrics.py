@@ -11,14 +11,13 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from lsm2.data.store import DayStore
 from lsm2.files import write_whole
 from lsm2.model.attention import kernels_for
-from lsm2.model.mae import LSM2
+from lsm2.model.lsm2 import LSM2
+from lsm2.progress import PlainConsole
 from lsm2.training.parallel import Ranks
 from lsm2.training.step import StepResult
 
@@ -44,7 +43,7 @@ class Metrics:
         self._seconds_before = seconds
         self._smooth_loss: float | None = None
         self._line_due = 0.0
-        self._console = Console(stderr=True, quiet=path is None)
+        self._console = PlainConsole(stderr=True, quiet=path is None)
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(bar_width=None),
@@ -109,7 +108,7 @@ class Metrics:
 
     def message(self, text: str) -> None:
         """Print a line without disturbing the bar; nothing in it is taken for markup."""
-        self._console.print(Text(text), soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
     def describe_end(self, run: Path, data: Path) -> str:
         """What a finished training reached, and the command that comes next."""

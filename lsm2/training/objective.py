@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from lsm2.data.batch import PackedBatch
-from lsm2.model.mae import LSM2
+from lsm2.model.lsm2 import LSM2
 
 
 class Objective(Protocol):

@@ -7,7 +7,7 @@ import pytest
 
 from lsm2.cli import main
 from lsm2.data import DayStore
-from lsm2.data.fills import BASELINES
+from lsm2.evaluate.methods import METHODS
 
 NURSE = [
     "nurse_e4/nurse_e4_minute.parquet",
@@ -76,7 +76,7 @@ def test_a_model_of_real_days_beats_the_mean_on_people_it_never_saw(tmp_path, sh
     assert len(DayStore.open(store).subjects) == people
     generative = json.loads((run / "evaluation.json").read_text())["generative"]
     for task in tasks:
-        errors = {method: generative[task][method]["mse"] for method in ("aim", *BASELINES)}
+        errors = {method: generative[task][method]["mse"] for method in METHODS}
         assert all(math.isfinite(error) and error > 0 for error in errors.values())
         assert len({generative[task][method]["num_minutes"] for method in errors}) == 1
     assert generative["random_80"]["aim"]["mse"] < generative["random_80"]["mean"]["mse"]

@@ -204,7 +204,7 @@ class DayStore:
     def _verify_observed(self, shard: int) -> None:
         if shard not in self._verified_observed:
             rows = self._observed[self._first_rows[shard] : self._first_rows[shard + 1]]
-            if hashlib.sha256(rows).hexdigest() != self._shards[shard]["observed_sha256"]:
+            if hashlib.sha256(rows.tobytes()).hexdigest() != self._shards[shard]["observed_sha256"]:
                 raise InputError(_damaged(self.path / self.manifest["observed"]["file"]))
             self._verified_observed.add(shard)
 
@@ -233,7 +233,7 @@ def _open_same(path: Path, sha256: str) -> DayStore:
 def _rows_of(column: pa.ChunkedArray, subjects: Collection[str]) -> np.ndarray:
     """Where a column of names holds one of `subjects`, ascending."""
     wanted = pa.array(sorted(set(subjects)), pa.string())
-    return np.flatnonzero(pc.is_in(column, value_set=wanted).to_numpy())
+    return np.flatnonzero(pc.call_function("is_in", [column], pc.SetLookupOptions(wanted)).to_numpy())
 
 
 def _entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:

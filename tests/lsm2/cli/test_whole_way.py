@@ -29,7 +29,7 @@ def test_the_whole_way_from_cohort_to_report(tmp_path, tiny, lsm2):
     tasks = ["random_80", "temporal_interpolation_60", "signal_imputation_2"]
     scores = said("evaluate", run, "--data", store, "--max-days", 2, "--tasks", *tasks)
     assert all(task in scores for task in tasks) and "*" in scores
-    assert "than linear interpolation's" in scores.splitlines()[-1]
+    assert "simple fill" in scores.splitlines()[-1]
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert set(evaluation["generative"]) == set(tasks)
     assert evaluation["settings"]["num_people"] == 2
@@ -40,5 +40,5 @@ def test_the_whole_way_from_cohort_to_report(tmp_path, tiny, lsm2):
     said("report", run)
     page = (run / "report.html").read_text()
     assert "Not evaluated yet" not in page
-    assert page.count("data:image/png;base64,") == 3 + 3 + 1
+    assert page.count("data:image/png;base64,") == 3 + 3 + 1 + 1
     assert "26 signals every 1 min" in page

@@ -13,10 +13,12 @@ from lsm2.data.signals import LSM2_SIGNALS
 from lsm2.data.store import DayStore
 from lsm2.data.store.layout import Day
 from lsm2.errors import InputError
-from lsm2.evaluate.generative import METHODS, evaluate_generative, reconstruct, spread_over_people
-from lsm2.evaluate.scores import interval
+from lsm2.evaluate.days import spread_over_people
+from lsm2.evaluate.generative import evaluate_generative
+from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
-from lsm2.model.mae import LSM2
+from lsm2.model.lsm2 import LSM2
 
 EPOCH, SAMPLES, PATCH = 5, 288, 6
 SIGNALS = tuple(
@@ -30,7 +32,7 @@ CONFIG = LSM2Config(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> DayStore:
-    """Six people with two or three days each, of which a third is missing, and one day with a single token."""
+    """Six people with two or three days each, a third of them missing, and one day with a single token."""
     rng = np.random.default_rng(0)
     days = []
     for person in range(6):
@@ -52,41 +54,44 @@ def store(tmp_path_factory) -> DayStore:
 def make_model(store: DayStore, **changes) -> LSM2:
     torch.manual_seed(0)
     model = LSM2(dataclasses.replace(CONFIG, **changes)).eval()
+    model.precision = "fp32"
     model.normalization = Normalization.from_moments(store.signals, store.moments_of(store.subjects))
     return model
 
 
 @pytest.fixture(scope="module")
-def evaluation(store) -> dict:
+def evaluation(store) -> Evaluation:
     return evaluate_generative(make_model(store), store, range(len(store)), progress=False)
 
 
 def test_every_task_and_method_has_numbers_on_the_same_minutes(store, evaluation):
-    assert set(evaluation["generative"]) == set(TASKS) - {"signal_imputation_6"}
-    for results in evaluation["generative"].values():
-        assert tuple(results) == METHODS
-        assert len({result["num_minutes"] for result in results.values()}) == 1
-        for result in results.values():
-            assert (
-                result["num_minutes"]
-                == sum(signal["num_minutes"] for signal in result["per_signal"].values())
-                > 0
-            )
-            assert np.isfinite([result["mse"], result["mae"]]).all()
-            low, high = result["mse_interval"]
-            assert low <= result["mse"] <= high
+    assert set(evaluation.scored) == set(TASKS) - {"signal_imputation_6"}
+    for task in evaluation.scored.values():
+        assert tuple(task.methods) == tuple(METHODS)
+        assert len({result.num_minutes for result in task.methods.values()}) == 1
+        for result in task.methods.values():
+            assert result.num_minutes == sum(signal.num_minutes for signal in result.per_signal.values()) > 0
+            assert np.isfinite([result.mse, result.mae]).all()
+            low, high = result.mse_interval
+            assert low <= result.mse <= high
             for signal in SIGNALS:
-                assert result["per_signal"][signal.name]["unit"] == signal.unit
-    assert json.loads(json.dumps(evaluation, allow_nan=False)) == evaluation
+                assert result.per_signal[signal.name].unit == signal.unit
+    as_json = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert set(as_json["generative"]) == set(evaluation.scored)
+    assert (
+        as_json["generative"]["random_80"]["smooth"]["mse"]
+        == evaluation.tasks["random_80"].methods["smooth"].mse
+    )
+    assert Evaluation.from_dict(as_json) == evaluation
 
 
 def test_impossible_days_are_skipped_and_counted(store, evaluation):
-    for name, counts in evaluation["tasks"].items():
-        assert counts["days_scored"] + counts["days_skipped"] == len(store)
-        assert counts["days_skipped"] >= 1 if TASKS[name].kind in ("interpolation", "extrapolation") else True
-    assert evaluation["tasks"]["signal_imputation_6"]["days_scored"] == 0
-    assert evaluation["tasks"]["temporal_interpolation_10"]["minutes"] == EPOCH * PATCH
-    assert evaluation["tasks"]["temporal_interpolation_180"]["minutes"] == 180
+    for name, task in evaluation.tasks.items():
+        assert task.days_scored + task.days_skipped == len(store)
+        assert task.days_skipped >= 1 if TASKS[name].kind in ("interpolation", "extrapolation") else True
+    assert evaluation.tasks["signal_imputation_6"].days_scored == 0
+    assert evaluation.tasks["temporal_interpolation_10"].minutes == EPOCH * PATCH
+    assert evaluation.tasks["temporal_interpolation_180"].minutes == 180
 
 
 def test_mean_error_equals_a_direct_computation(store, evaluation):
@@ -96,14 +101,16 @@ def test_mean_error_equals_a_direct_computation(store, evaluation):
     for index in range(len(store)):
         values = normalization.apply(store.values(index))
         observed = (~np.isnan(values)).reshape(3, -1, PATCH).mean(axis=2) >= 0.5
-        tokens = TASKS["random_80"].draw(observed, EPOCH * PATCH, day_id=store.days["day_id"][index].as_py())
+        tokens = TASKS["random_80"].sample(
+            observed, EPOCH * PATCH, day_id=store.days["day_id"][index].as_py()
+        )
         if tokens is not None:
-            cells = tokens.scored.repeat(PATCH).reshape(3, SAMPLES) & ~np.isnan(values)
+            cells = tokens.target.repeat(PATCH).reshape(3, SAMPLES) & ~np.isnan(values)
             squares.append(values[cells] ** 2)
             in_unit.append(np.abs(store.values(index)[0] - normalization.mean[0])[cells[0]])
-    result = evaluation["generative"]["random_80"]["mean"]
-    assert result["mse"] == pytest.approx(np.concatenate(squares).mean(), rel=1e-5)
-    assert result["per_signal"]["heart_rate"]["mae_in_unit"] == pytest.approx(
+    result = evaluation.tasks["random_80"].methods["mean"]
+    assert result.mse == pytest.approx(np.concatenate(squares).mean(), rel=1e-5)
+    assert result.per_signal["heart_rate"].mae_in_unit == pytest.approx(
         np.concatenate(in_unit).mean(), rel=1e-4
     )
 
@@ -117,23 +124,24 @@ def test_numbers_do_not_depend_on_the_batch_nor_on_the_run(store, evaluation):
         tasks=["random_50", "signal_imputation_2"],
         progress=False,
     )
-    assert set(again["generative"]) == {"random_50", "signal_imputation_2"}
-    for name, results in again["generative"].items():
-        for method, result in results.items():
-            assert result["num_minutes"] == evaluation["generative"][name][method]["num_minutes"]
-            assert result["mse"] == pytest.approx(evaluation["generative"][name][method]["mse"], rel=1e-5)
+    assert set(again.scored) == {"random_50", "signal_imputation_2"}
+    for name, task in again.tasks.items():
+        for method, result in task.methods.items():
+            before = evaluation.tasks[name].methods[method]
+            assert result.num_minutes == before.num_minutes
+            assert result.mse == pytest.approx(before.mse, rel=1e-5)
 
 
 def test_more_draws_score_more_minutes_and_other_seeds_others(store):
     model, days = make_model(store), range(len(store))
     one, two, other = (
-        evaluate_generative(model, store, days, tasks=["random_30"], progress=False, **options)["generative"][
-            "random_30"
-        ]["mean"]
+        evaluate_generative(model, store, days, tasks=["random_30"], progress=False, **options)
+        .tasks["random_30"]
+        .methods["mean"]
         for options in ({}, {"draws": 2}, {"seed": 1})
     )
-    assert two["num_minutes"] > 1.8 * one["num_minutes"]
-    assert other["mse"] != one["mse"]
+    assert two.num_minutes > 1.8 * one.num_minutes
+    assert other.mse != one.mse
 
 
 def test_same_minute_learns_from_training_days_and_never_from_the_person_it_fills(tmp_path):
@@ -149,15 +157,14 @@ def test_same_minute_learns_from_training_days_and_never_from_the_person_it_fill
             days.append(Day(person, f"2026-01-{date + 1:02d}", values))
     store = DayStore.write(tmp_path / "store", SIGNALS, days, sample_minutes=EPOCH)
     model = make_model(store)
-    # A third of the days goes the other way, so the spread is the same in all and the mean fill's error that of the variance.
+    # A third of the days goes the other way, so all have one spread and the mean's error is the variance.
     of_c, others = store.indices_of(["c"]), store.indices_of(["a", "b"])
 
     def error(indices, **options) -> float:
         evaluation = evaluate_generative(
             model, store, indices, tasks=["signal_imputation_1"], draws=20, progress=False, **options
         )
-        per_signal = evaluation["generative"]["signal_imputation_1"]["same_minute"]["per_signal"]
-        return per_signal["heart_rate"]["mse"]
+        return evaluation.tasks["signal_imputation_1"].methods["same_minute"].per_signal["heart_rate"].mse
 
     assert error(others) < 0.1
     assert error(of_c, training_days=others) > 3
@@ -165,46 +172,48 @@ def test_same_minute_learns_from_training_days_and_never_from_the_person_it_fill
     assert error(of_c) == pytest.approx(1, abs=0.3)
 
 
+def test_a_model_that_is_not_finite_is_refused(store):
+    model = make_model(store)
+    with torch.no_grad():
+        next(model.decoder.parameters()).fill_(torch.nan)
+    with pytest.raises(InputError, match="not finite: its weights are damaged or its training diverged"):
+        evaluate_generative(model, store, range(len(store)), progress=False)
+
+
+def test_the_precision_that_was_taken_is_recorded(store, evaluation):
+    assert evaluation.settings.precision == "fp32"
+
+
+@pytest.mark.parametrize("level", [7.0, 1e30, -0.0, 1e-40, np.nan], ids=str)
+def test_a_signal_that_never_varies_is_told_and_not_scored(store, tmp_path, level):
+    days = []
+    for index in range(len(store)):
+        values = store.values(index)
+        values[0] = np.where(
+            np.isnan(values[0]), np.nan, np.float32(level) * (1 + index % 2 * (level == 1e-40))
+        )
+        days.append(Day(store.days["subject"][index].as_py(), store.days["date"][index].as_py(), values))
+    store = DayStore.write(tmp_path / "store", SIGNALS, days, sample_minutes=EPOCH)
+    evaluation = evaluate_generative(make_model(store), store, range(len(store)), progress=False)
+    assert evaluation.constant_signals == ("heart_rate",)
+    for task in evaluation.scored.values():
+        for result in task.methods.values():
+            assert "heart_rate" not in result.per_signal and result.mse > 0.01
+    json.dumps(evaluation.to_dict(), allow_nan=False)
+
+
 def test_limited_days_are_spread_over_people(store):
     model = make_model(store)
     limited = evaluate_generative(
         model, store, range(len(store)), max_days=6, tasks=["random_50"], progress=False
     )
-    assert limited["settings"]["num_days"] == 6
-    assert limited["settings"]["num_people"] == 6
+    assert limited.settings.num_days == 6
+    assert limited.settings.num_people == 6
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
     assert spread_over_people(range(len(store)), day_ids, subjects, None) == list(range(len(store)))
     assert set(spread_over_people(range(len(store)), day_ids, subjects, 6)) < set(
         spread_over_people(range(len(store)), day_ids, subjects, 9)
     )
-
-
-@pytest.mark.parametrize("decoder", ["cross", "joint", "full"])
-def test_reconstruction_is_where_it_was_asked_and_blind_to_what_is_hidden(store, decoder):
-    model = make_model(store, decoder=decoder)
-    assert model.normalization is not None
-    values = np.stack([model.normalization.apply(store.values(index)) for index in (1, 2)])
-    hidden = np.zeros((2, CONFIG.num_tokens), dtype=bool)
-    hidden[0, 5:30] = True
-    hidden[1, 100:] = True
-    cells = hidden.repeat(PATCH, axis=1).reshape(values.shape)
-    filled = reconstruct(model, values, hidden)
-    assert (np.isnan(filled) == ~cells).all()
-    other_truth = np.where(cells, np.float32(3.0), values)
-    assert reconstruct(model, other_truth, hidden).tobytes() == filled.tobytes()
-
-
-def test_asking_for_less_does_not_change_the_answer(store):
-    model = make_model(store)
-    assert model.normalization is not None
-    values = np.stack([model.normalization.apply(store.values(index)) for index in (1, 2)])
-    rng = np.random.default_rng(0)
-    hidden = rng.random((2, CONFIG.num_tokens)) < 0.6
-    wanted = hidden & (rng.random(hidden.shape) < 0.3)
-    some, everything = reconstruct(model, values, hidden, wanted=wanted), reconstruct(model, values, hidden)
-    cells = wanted.repeat(PATCH, axis=1).reshape(values.shape)
-    assert (np.isnan(some) == ~cells).all()
-    np.testing.assert_allclose(some[cells], everything[cells], atol=1e-5)
 
 
 def test_model_and_store_must_fit(store):
@@ -218,14 +227,3 @@ def test_model_and_store_must_fit(store):
     model.normalization = None
     with pytest.raises(InputError, match=r"signals\.json"):
         evaluate_generative(model, store, days, progress=False)
-
-
-def test_interval_covers_the_mean_of_people_and_needs_five_of_them():
-    rng = np.random.default_rng(0)
-    errors, minutes = rng.gamma(2, 1, size=40), np.ones(40)
-    low, high = interval(errors, minutes) or (0, 0)
-    half_width = 1.96 * errors.std() / np.sqrt(40)
-    assert (high - low) / 2 == pytest.approx(half_width, rel=0.15)
-    assert low < errors.mean() < high
-    assert interval(errors[:4], minutes[:4]) is None
-    assert interval(errors[:6], np.array([1.0, 1, 1, 1, 0, 0])) is None

@@ -9,6 +9,7 @@ import torch
 from lsm2 import LSM2, LSM2Config
 from lsm2.data import Normalization, Signal, collate
 from lsm2.errors import InputError
+from lsm2.model.inference import predict_hidden
 
 SIGNALS = (Signal("a", "bpm"), Signal("b", "ms", transform="log1p"), Signal("c"))
 NORMALIZATION = Normalization(SIGNALS, np.array([60.0, 3.0, 0.0]), np.array([10.0, 1.0, 2.0]))
@@ -17,7 +18,9 @@ NORMALIZATION = Normalization(SIGNALS, np.array([60.0, 3.0, 0.0]), np.array([10.
 @pytest.fixture(params=("cross", "joint", "full"))
 def model(request: pytest.FixtureRequest, small_model_config: LSM2Config) -> LSM2:
     torch.manual_seed(0)
-    return LSM2(dataclasses.replace(small_model_config, decoder=request.param), NORMALIZATION).eval()
+    model = LSM2(dataclasses.replace(small_model_config, decoder=request.param), NORMALIZATION).eval()
+    model.precision = "fp32"
+    return model
 
 
 @pytest.fixture
@@ -99,10 +102,58 @@ def test_one_day_and_tensors_come_back_as_they_went_in(model: LSM2, days: np.nda
 
 def test_without_normalization_values_are_normalised_ones(model: LSM2, days: np.ndarray) -> None:
     plain = LSM2(model.config)
+    plain.precision = "fp32"
     plain.load_state_dict(model.state_dict())
     np.testing.assert_allclose(
         plain.encode(NORMALIZATION.apply(days[:9])), model.encode(days[:9]), rtol=1e-5, atol=1e-6
     )
+
+
+def some_hidden(days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised days and hidden tokens, some of them of every day that has any data."""
+    values = NORMALIZATION.apply(days)
+    return values, np.random.default_rng(0).random((len(days), 36)) < 0.6
+
+
+def of_cells(tokens: np.ndarray) -> np.ndarray:
+    return tokens.repeat(10, axis=1).reshape(len(tokens), 3, 120)
+
+
+def test_predictions_are_where_tokens_are_hidden_and_blind_to_what_they_hold(
+    model: LSM2, days: np.ndarray
+) -> None:
+    values, hidden = some_hidden(days)
+    filled = predict_hidden(model, values, hidden)
+    assert filled.dtype == np.float32 and (np.isnan(filled) == ~of_cells(hidden)).all()
+    other_truth = np.where(of_cells(hidden), np.float32(3.0), values)
+    assert predict_hidden(model, other_truth, hidden).tobytes() == filled.tobytes()
+
+
+def test_fewer_queries_do_not_change_a_prediction(model: LSM2, days: np.ndarray) -> None:
+    values, hidden = some_hidden(days)
+    queries = hidden & (np.random.default_rng(1).random(hidden.shape) < 0.3)
+    queries[4] = False
+    some, everything = predict_hidden(model, values, hidden, queries), predict_hidden(model, values, hidden)
+    assert (np.isnan(some) == ~of_cells(queries)).all()
+    np.testing.assert_allclose(some[of_cells(queries)], everything[of_cells(queries)], atol=1e-5)
+
+
+def test_the_precision_is_the_models_and_results_are_float32(model: LSM2, days: np.ndarray) -> None:
+    in_fp32 = [model.encode(days), model.impute(days), model.forecast(days, 30)]
+    model.precision = "bf16"
+    in_bf16 = [model.encode(days), model.impute(days), model.forecast(days, 30)]
+    for exact, rounded in zip(in_fp32, in_bf16, strict=True):
+        assert exact.dtype == rounded.dtype == np.float32
+        assert not np.array_equal(exact, rounded, equal_nan=True)
+        np.testing.assert_allclose(rounded, exact, rtol=0.1, atol=0.1 * np.nanstd(exact))
+
+
+def test_a_model_that_is_not_finite_says_so(model: LSM2, days: np.ndarray) -> None:
+    with torch.no_grad():
+        next(model.encoder.parameters()).fill_(torch.nan)
+    for use in (model.encode, model.impute, lambda days: model.forecast(days, 30)):
+        with pytest.raises(InputError, match="not finite: its weights are damaged or its training diverged"):
+            use(days)
 
 
 @pytest.mark.parametrize(
