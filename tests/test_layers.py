@@ -134,7 +134,9 @@ def test_files_have_a_purpose_and_a_readable_length(path):
 
 
 def test_no_circle_of_imports():
-    """A module that imports another reaches itself through no chain of imports, those for types alone included."""
+    """A module that imports another reaches itself through no chain of imports, those for types alone
+    included.
+    """
     files = {
         ".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in [*FILES, *BENCHMARKS]
     }

@@ -1,4 +1,7 @@
-"""PackedBatch: the form in which all data reaches the model. It holds only present tokens, with offsets per day; no padding."""
+"""PackedBatch: the form in which all data reaches the model.
+
+It holds only present tokens, with offsets per day; no padding.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from lsm2.errors import InputError
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Visible tokens and query tokens of B days, day after day, token ids ascending within a day, P samples a token."""
+    """Visible tokens and query tokens of B days, day after day, token ids ascending within a day, P samples a
+    token.
+    """
 
     visible_patches: torch.Tensor
     """(T_v, P) float32, normalised; missing samples are 0."""
@@ -32,7 +37,9 @@ class PackedBatch:
     target_values: torch.Tensor
     """(T_q, P) float32, normalised; 0 where `target_observed` is False."""
     target_observed: torch.Tensor
-    """(T_q, P) bool: the samples that count in the loss: observed, in an observed token that is artificially hidden."""
+    """(T_q, P) bool: the samples that count in the loss: observed, in an observed token that is artificially
+    hidden.
+    """
     day_ids: tuple[str, ...]
     """Names of the B days."""
 
@@ -89,11 +96,11 @@ def collate(
 ) -> PackedBatch:
     """Pack days `values` (B, C, L) float32 on the CPU, normalised, NaN = missing, into a PackedBatch.
 
-    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for
-    all days, or one per day), and `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those
-    tokens are hidden, and the `cross` and `joint` decoders are asked for them, also where nothing was measured:
-    imputation asks for that. The `full` decoder is asked for every position that is not visible. What lies under missing
-    cells cannot change any bit of the result.
+    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says
+    (`epoch`: one for all days, or one per day), and `max_visible` and `max_queries` apply. With `artificial`
+    (B, N) bool exactly those tokens are hidden, and the `cross` and `joint` decoders are asked for them, also
+    where nothing was measured: imputation asks for that. The `full` decoder is asked for every position that
+    is not visible. What lies under missing cells cannot change any bit of the result.
 
     Raises InputError for a wrong shape or dtype and for infinite values.
     """
@@ -144,7 +151,8 @@ def _check_finite(days: np.ndarray, day_names: Sequence[str]) -> None:
     if np.isinf(days).any():
         day, signal, sample = np.argwhere(np.isinf(days))[0].tolist()
         raise InputError(
-            f"day {day_names[day]!r}, signal {signal}, sample {sample} is infinite, which no sensor measures; "
+            f"day {day_names[day]!r}, signal {signal}, sample {sample} is infinite, which no sensor "
+            "measures; "
             "use NaN where a sample is missing"
         )
 
@@ -164,12 +172,14 @@ def _check(
             else f"a {type(values).__name__}"
         )
         raise InputError(
-            f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a sample is missing"
+            f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a sample is "
+            "missing"
         )
     if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_samples):
         raise InputError(
             f"values has shape {tuple(values.shape)}; the configuration expects (days, num_signals = "
-            f"{config.num_signals}, window_samples = {config.window_samples}): change the data or those two settings"
+            f"{config.num_signals}, window_samples = {config.window_samples}): change the data or those two "
+            "settings"
         )
     days = len(values)
     day_names = tuple(day_ids) if day_ids is not None else tuple(str(day) for day in range(days))

@@ -1,8 +1,9 @@
-"""Which tokens are observed, and which of them pre-training hides: pure functions of what is observed and a random stream.
+"""Which tokens are observed, and which of them pre-training hides: pure functions of what is observed and a
+random stream.
 
-`observed` (really measured), `artificial` (hidden on purpose) and `visible` (observed and not artificial) are boolean;
-True means what the name says. The three kinds of artificial mask and their ratios are those of AIM (arXiv 2506.05321);
-that counts are exact and taken over observed tokens is our choice.
+`observed` (really measured), `artificial` (hidden on purpose) and `visible` (observed and not artificial) are
+boolean; True means what the name says. The three kinds of artificial mask and their ratios are those of AIM
+(arXiv 2506.05321); that counts are exact and taken over observed tokens is our choice.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ BoolArray = TypeVar("BoolArray", np.ndarray, torch.Tensor)
 
 
 def day_rng(seed: int, epoch: int, day_id: str) -> np.random.Generator:
-    """The random stream of one day in one epoch: independent of workers, ranks, batches and the order of days."""
+    """The random stream of one day in one epoch: independent of workers, ranks, batches and the order of
+    days.
+    """
     return keyed_rng("mask", seed, epoch, day_id)
 
 
 def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -> BoolArray:
-    """True (..., N) where a token has at least this fraction of its `patch` samples, and at least one, `observed`.
+    """True (..., N) where at least this fraction of a token's `patch` samples, and one, is `observed`.
 
     observed (..., C, L) bool, numpy or torch.
     """
@@ -41,7 +44,9 @@ def token_observed(observed: BoolArray, patch: int, token_min_observed: float) -
 
 
 def hide_random(token_observed: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """Hide exactly round(ratio * observed tokens) of the observed tokens (N,), each choice equally likely -> (N,) bool."""
+    """Hide exactly round(ratio * observed tokens) of the observed tokens (N,), each choice equally likely ->
+    (N,) bool.
+    """
     observed_ids = np.flatnonzero(token_observed)
     artificial = np.zeros_like(token_observed)
     artificial[random_choice(observed_ids, round(ratio * len(observed_ids)), rng)] = True
@@ -71,7 +76,9 @@ def hide_slots(
 def hide_signals(
     token_observed: np.ndarray, num_signals: int, ratio: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Hide all observed tokens (N,) of exactly round(ratio * signals) of the signals that have one -> (N,) bool."""
+    """Hide all observed tokens (N,) of exactly round(ratio * signals) of the signals that have one -> (N,)
+    bool.
+    """
     grid = token_observed.reshape(num_signals, -1)
     signals = np.flatnonzero(grid.any(1))
     chosen = random_choice(signals, round(ratio * len(signals)), rng)
@@ -81,7 +88,9 @@ def hide_signals(
 
 
 def sample_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
-    """The artificial mask (N,) of one day with observed tokens (N,): random tokens, slots or signals, by their shares."""
+    """The artificial mask (N,) of one day with observed tokens (N,): random tokens, slots or signals, by
+    their shares.
+    """
     masking = config.masking
     shares = np.cumsum([masking.random_share, masking.time_share, masking.signal_share])
     kind = int(np.searchsorted(shares / shares[-1], rng.random(), side="right"))

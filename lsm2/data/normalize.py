@@ -33,7 +33,8 @@ class Normalization:
             array = np.asarray(getattr(self, name), dtype=np.float64)
             if array.shape != (len(self.signals),) or not np.isfinite(array).all():
                 raise InputError(
-                    f"normalisation: {name} must hold one finite number for each of {len(self.signals)} signals"
+                    f"normalisation: {name} must hold one finite number for each of {len(self.signals)} "
+                    "signals"
                 )
             object.__setattr__(self, name, array)
         if not (self.std > 0).all():
@@ -41,15 +42,18 @@ class Normalization:
 
     @classmethod
     def from_moments(cls, signals: Sequence[Signal], moments: np.ndarray) -> Normalization:
-        """The normalisation by the moments (3, C) of what it is fitted on, such as `DayStore.moments_of(people)`."""
+        """The normalisation by the moments (3, C) of what it is fitted on, such as
+        `DayStore.moments_of(people)`.
+        """
         count, mean, squares = moments
         std = np.sqrt(squares / np.maximum(count, 1))
-        # Rounding of the mean leaves a constant signal a spread of about 1e-16 of its size: too little to divide by.
+        # Rounding of the mean leaves a constant signal a spread of about 1e-16 of its size: too little to
+        # divide by.
         constant = std <= 1e-12 * np.maximum(np.abs(mean), 1e-12)
         return cls(tuple(signals), mean.copy(), np.where(constant, 1.0, std))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        """Physical `values` (..., C, L), NaN = missing, to normalised float32, clipped to -5..5; NaN stays NaN.
+        """Physical `values` (..., C, L) to normalised float32, clipped to -5..5; NaN, missing, stays NaN.
 
         Raises InputError naming the signal for an infinite value, or one that log1p cannot take.
         """
@@ -61,7 +65,7 @@ class Normalization:
         return np.clip(normalised, -CLIP, CLIP, out=normalised)
 
     def invert(self, normalised: np.ndarray) -> np.ndarray:
-        """Normalised values (..., C, L) to physical float32; the inverse of `apply` but for clipped values."""
+        """Normalised values (..., C, L) to physical float32: the inverse of `apply` but for clipped ones."""
         normalised = np.asarray(normalised)
         self._check_signal_axis(normalised)
         values = (
@@ -99,10 +103,11 @@ class Normalization:
 
 
 def day_moments(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
-    """Moments (3, C) float64 of one day `values` (C, L) of physical values, NaN = missing, after each signal's transform.
+    """Moments (3, C) float64 of one day `values` (C, L) of physical values, NaN = missing, after each
+    signal's transform.
 
-    The three are the count of observed samples, their mean, and their sum of squared deviations from it; both are 0
-    where nothing was observed. Raises InputError as `Normalization.apply` does.
+    The three are the count of observed samples, their mean, and their sum of squared deviations from it; both
+    are 0 where nothing was observed. Raises InputError as `Normalization.apply` does.
     """
     transformed = _transformed(np.asarray(values), signals).astype(np.float64)
     observed = ~np.isnan(transformed)

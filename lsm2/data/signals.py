@@ -1,8 +1,9 @@
-"""The 26 minute-level signals of LSM-2: name, unit, plausible range, transform, sensor; the only home of physical units.
+"""The 26 minute-level signals of LSM-2: name, unit, plausible range, transform, sensor; the only home of
+physical units.
 
-Names and sensors follow the feature list of LSM-1 and LSM-2 (arXiv 2410.13638, 2506.05321) as far as it is known from
-secondary sources. The papers' units and ranges were not available: units and plausible ranges are ours, wide enough for
-healthy and sick people at rest and in sport.
+Names and sensors follow the feature list of LSM-1 and LSM-2 (arXiv 2410.13638, 2506.05321) as far as it is
+known from secondary sources. The papers' units and ranges were not available: units and plausible ranges are
+ours, wide enough for healthy and sick people at rest and in sport.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Signal:
             )
         if not self.low < self.high:
             raise InputError(
-                f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below high"
+                f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below "
+                "high"
             )
 
     def to_dict(self) -> dict[str, Any]:

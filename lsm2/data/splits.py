@@ -1,4 +1,6 @@
-"""People who are held out: chosen by a hash of who they are, so the split needs no file and does not depend on the order of the data."""
+"""People who are held out: chosen by a hash of who they are, so the split needs no file and does not depend
+on the order of the data.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from lsm2.errors import InputError
 
 
 def heldout_subjects(subjects: Iterable[str], fraction: float, seed: int) -> frozenset[str]:
-    """round(fraction * people) of the people, those with the smallest hash of (seed, person); of two or more at least one on either side.
+    """round(fraction * people) of the people, those with the smallest hash of (seed, person); of two or more
+    at least one on either side.
 
     A fraction of 0, or a single person, holds nobody out; a fraction outside [0, 1) raises InputError.
     """

@@ -1,4 +1,7 @@
-"""Days as tokens and back. Token id = signal * num_slots + slot: channel-major, so patching a contiguous day is a view."""
+"""Days as tokens and back.
+
+Token id = signal * num_slots + slot: channel-major, so patching a contiguous day is a view.
+"""
 
 from __future__ import annotations
 

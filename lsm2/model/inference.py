@@ -126,7 +126,8 @@ def _frame_days(model: MaskedAutoencoder, frame: Any) -> FrameDays:
     config = model.config
     if config.window_minutes != MINUTES_PER_DAY:
         raise InputError(
-            f"this model reads windows of {config.window_samples} samples, {config.window_minutes} minutes and not a day; "
+            f"this model reads windows of {config.window_samples} samples, {config.window_minutes} minutes "
+            "and not a day; "
             "give arrays instead of a frame"
         )
     return FrameDays.from_frame(frame, model.normalization.signals, config.sample_minutes)

@@ -1,4 +1,4 @@
-"""Visible and query tokens of each day as one sequence, for the decoders in which they attend to each other."""
+"""Visible and query tokens of each day as one sequence, for decoders in which they attend to each other."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class LSM2(MaskedAutoencoder):
         return inference.encode(self, values, level)
 
     def impute(self, values: Days) -> Any:
-        """Days (B, C, L) or (C, L) with every missing cell filled by the model; observed cells stay bit for bit.
+        """Days (B, C, L) or (C, L) with missing cells filled by the model; observed cells stay bit for bit.
 
         Tokens without enough data are predicted from all others, then missing minutes of the others from the
         complete tokens. Units, types and errors as in `encode`; a DataFrame gives a wide one with every

@@ -1,7 +1,9 @@
-"""A cohort with known truth: 26 signals that follow six hidden causes, with gaps like those of real wearables; pure in (seed, person, day).
+"""A cohort with known truth: 26 signals that follow six hidden causes, with gaps like those of real
+wearables; pure in (seed, person, day).
 
-z = sqrt(1 - noise) * loadings @ causes + sqrt(noise) * white noise; every cause and signal has variance 1 over people, days and minutes.
-The higher `noise`, the less linear interpolation helps: in our trial it was strong at 0.2 and no better than the mean at 0.5.
+z = sqrt(1 - noise) * loadings @ causes + sqrt(noise) * white noise; every cause and signal has variance 1
+over people, days and minutes. The higher `noise`, the less linear interpolation helps: in our trial it was
+strong at 0.2 and no better than the mean at 0.5.
 """
 
 from __future__ import annotations
@@ -33,10 +35,14 @@ TRAITS = ("age", "activity_level", "condition")
 TRAIT_EFFECTS = np.array(
     [(-0.3, 0.8, 0), (0, 0, 0.6), (0, 0, 0), (-0.7, 0.3, -0.2), (-0.3, 0, 0.2), (-0.2, 0.4, -0.5)]
 )
-"""(6, 3): what one standard deviation of each trait adds to the person's level of each cause; the rest of the level is the person's own."""
+"""(6, 3): what one standard deviation of each trait adds to the person's level of each cause; the rest of the
+level is the person's own.
+"""
 CONDITION_SHARE = 0.4
 CONDITION_SLOWS_AROUSAL = 2.5
-"""In people with the condition arousal lasts this many times longer: a label that shows in the dynamics, not only in the level."""
+"""In people with the condition arousal lasts this many times longer: a label that shows in the dynamics, not
+only in the level.
+"""
 
 
 class Person(NamedTuple):
@@ -58,9 +64,11 @@ class Person(NamedTuple):
 def simulate(
     people: int, days_per_person: int, seed: int, *, noise: float = 0.35, progress: bool = False
 ) -> Iterator[Day]:
-    """Simulated days of LSM2_SIGNALS, (26, 1440) each, person after person; `noise` is the white-noise share of each signal's variance.
+    """Simulated days of LSM2_SIGNALS, (26, 1440) each, person after person; `noise` is the white-noise share
+    of each signal's variance.
 
-    A larger cohort of the same seed contains the smaller one. Raises InputError for numbers that make no cohort.
+    A larger cohort of the same seed contains the smaller one. Raises InputError for numbers that make no
+    cohort.
     """
     for name, count in (("people", people), ("days_per_person", days_per_person)):
         if count < 1:
@@ -75,7 +83,9 @@ def simulate(
 
 
 def person_labels(people: int, seed: int) -> pa.Table:
-    """What is known of each simulated person: subject, age (years), condition (0 or 1), activity_level, chronotype (hours)."""
+    """What is known of each simulated person: subject, age (years), condition (0 or 1), activity_level,
+    chronotype (hours).
+    """
     cohort = [_sample_person(seed, person) for person in range(people)]
     columns = {
         name: [getattr(person, name) for person in cohort]
@@ -110,7 +120,8 @@ def write_cohort(
     progress: bool = False,
     replace: bool = False,
 ) -> DayStore:
-    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its folder.
+    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its
+    folder.
 
     A store that is there is replaced with `replace`; without, it raises InputError.
     """
@@ -179,7 +190,9 @@ def _causes(person: Person, rng: np.random.Generator) -> np.ndarray:
 
 
 def _first_order(innovations: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    """AR(1) series of variance 1 from white noise (K, L) and decay per step (K, 1), stationary from the first step on."""
+    """AR(1) series of variance 1 from white noise (K, L) and decay per step (K, 1), stationary from the first
+    step on.
+    """
     series = innovations * np.sqrt(1 - decay**2)
     series[:, 0] = innovations[:, 0]
     # A scan by doubling: after the step of s, each minute holds the decayed sum of its last 2 s innovations.

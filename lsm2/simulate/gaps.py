@@ -1,7 +1,8 @@
-"""Gaps of the kinds that LSM-2 names (arXiv 2506.05321, section on missingness): device off, sensors off, battery saving, motion artefacts.
+"""Gaps of the kinds that LSM-2 names (arXiv 2506.05321, section on missingness): device off, sensors off,
+battery saving, motion artefacts.
 
-How much is missing per day follows the numbers known of that data: mean 49 %, standard deviation 15 %, between 2 and 80 %, no complete day.
-How the kinds share it is not published: those shares are ours.
+How much is missing per day follows the numbers known of that data: mean 49 %, standard deviation 15 %,
+between 2 and 80 %, no complete day. How the kinds share it is not published: those shares are ours.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def sample_habits(rng: np.random.Generator) -> Habits:
 
 
 def sample_missing(habits: Habits, activity: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """True (26, 1440) where a day has no value; `activity` (1440,) of unit variance makes motion artefacts likelier where it is high."""
+    """True (26, 1440) where a day has no value; `activity` (1440,) of unit variance makes motion artefacts
+    likelier where it is high.
+    """
     missing = np.zeros((len(LSM2_SIGNALS), _MINUTES), dtype=bool)
     target = MEAN_MISSING + SPREAD_MISSING * (
         np.sqrt(_PERSON_SHARE) * habits.carelessness + np.sqrt(1 - _PERSON_SHARE) * rng.standard_normal()
@@ -67,7 +70,9 @@ def sample_missing(habits: Habits, activity: np.ndarray, rng: np.random.Generato
 
 
 def _motion_artefacts(budget: _Budget, activity: np.ndarray, rng: np.random.Generator) -> None:
-    """Bursts of a few minutes in PPG and EDA; they come three times as often at one standard deviation more activity."""
+    """Bursts of a few minutes in PPG and EDA; they come three times as often at one standard deviation more
+    activity.
+    """
     rate = 0.012 * np.exp(1.1 * np.clip(activity, -2, 2))
     for sensor, share in (("ppg", 1.0), ("eda", 0.5)):
         starts = np.flatnonzero(rng.random(_MINUTES) < share * rate)
@@ -87,7 +92,9 @@ class _Budget:
         self.missing, self.left = missing, cells
 
     def spend(self, signals: np.ndarray, start: int, length: int) -> None:
-        """Hide these signals (26,) from `start` for `length` minutes, round midnight, but stop where the budget ends."""
+        """Hide these signals (26,) from `start` for `length` minutes, round midnight, but stop where the
+        budget ends.
+        """
         minutes = np.arange(start, start + min(length, _MINUTES)) % _MINUTES
         fresh = ~self.missing[np.ix_(signals, minutes)]
         spent = np.cumsum(fresh.sum(0))

@@ -1,6 +1,8 @@
-"""The body that the simulator invents: six hidden causes, and how each of the 26 signals follows them. All numbers are ours.
+"""The body that the simulator invents: six hidden causes, and how each of the 26 signals follows them. All
+numbers are ours.
 
-In the signal's transformed scale, value = centre + spread * z with z of variance 1: a mixture of the causes, and white noise.
+In the signal's transformed scale, value = centre + spread * z with z of variance 1: a mixture of the causes,
+and white noise.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from lsm2.data.signals import LSM2_SIGNALS
 
 
 class Cause(NamedTuple):
-    """One hidden cause of what the sensors show, a sum of a person's level, a daily rhythm and an AR(1) process."""
+    """One hidden cause of what the sensors show, a sum of a person's level, a daily rhythm and an AR(1)
+    process.
+    """
 
     name: str
     minutes: float
@@ -76,4 +80,6 @@ CENTRE = np.array([RESPONSES[signal.name].centre for signal in LSM2_SIGNALS])
 SPREAD = np.array([RESPONSES[signal.name].spread for signal in LSM2_SIGNALS])
 _WEIGHTS = np.array([RESPONSES[signal.name].weights for signal in LSM2_SIGNALS], dtype=float)
 LOADINGS = _WEIGHTS / np.linalg.norm(_WEIGHTS, axis=1, keepdims=True)
-"""(26, 6): how much of each cause is in each signal's noise-free part; rows have length 1, so that part has variance 1."""
+"""(26, 6): how much of each cause is in each signal's noise-free part; rows have length 1, so that part has
+variance 1.
+"""

@@ -1,4 +1,6 @@
-"""What each step trains on: a pure function of (seed, step), so resuming needs no state, and workers and ranks cannot change it."""
+"""What each step trains on: a pure function of (seed, step), so resuming needs no state, and workers and
+ranks cannot change it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from lsm2.training.order import Draw, TokenBudget, Workload, balance, step_days
 from lsm2.training.parallel import Ranks
 
 LOADER_TIMEOUT = 600
-"""Seconds after which a step's batches are given up: a worker that lost them would be waited for without end."""
+"""Seconds after which a step's batches are given up: a worker that lost them would be waited for without end.
+"""
 
 
 class StepBatches(Dataset):
@@ -122,20 +125,25 @@ def load_steps(
 
 @contextlib.contextmanager
 def loader_failures_in_words() -> Iterator[None]:
-    """Raise InputError for a loader process that died or gave nothing in time, which PyTorch may report at any line."""
+    """Raise InputError for a loader process that died or gave nothing in time, which PyTorch may report at
+    any line.
+    """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader" not in str(error):
             raise
         raise InputError(
-            f"a loader process gave nothing more ({str(error).splitlines()[0]}): did the system end it for want of "
+            f"a loader process gave nothing more ({str(error).splitlines()[0]}): did the system end it for "
+            "want of "
             "memory? Lower --num-workers if so, and continue with --resume"
         ) from error
 
 
 def _end_workers(items: Any) -> None:
-    """End the loader's processes now: a traceback keeps `items` alive, and at its exit Python waits for them without end."""
+    """End the loader's processes now: a traceback keeps `items` alive, and at its exit Python waits for them
+    without end.
+    """
     items._shutdown_workers()
     for worker in items._workers:
         worker.kill()
@@ -160,6 +168,7 @@ class Waited:
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    # Ctrl-C and batch systems signal the whole group: the parent still needs batches while it finishes its step.
+    # Ctrl-C and batch systems signal the whole group: the parent still needs batches while it finishes its
+    # step.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,5 @@
-"""Which days a training step sees, and who computes them: pure functions of (seed, step) and of each day's tokens.
+"""Which days a training step sees, and who computes them: pure functions of (seed, step) and of each day's
+tokens.
 
 The number of workers or ranks changes neither, so resuming needs no state.
 """
@@ -33,15 +34,18 @@ class Draw(NamedTuple):
 
 
 def step_days(num_days: int, batch_days: int, step: int, seed: int) -> list[Draw]:
-    """The days of one step: positions [step * batch_days, (step + 1) * batch_days) of endless shuffled epochs."""
+    """The days of one step: positions [step * batch_days, (step + 1) * batch_days) of endless shuffled
+    epochs.
+    """
     return _draws_at(range(step * batch_days, (step + 1) * batch_days), num_days, seed)
 
 
 class TokenBudget:
     """Steps cut from the same endless shuffled epochs, each as long as its days' tokens stay within a budget.
 
-    A day counts `day_tokens` (days,), at least 1; one that exceeds the budget is a step alone. Where a step begins follows
-    from the steps before it: they are worked out once per process, in less than a second for a million days.
+    A day counts `day_tokens` (days,), at least 1; one that exceeds the budget is a step alone. Where a step
+    begins follows from the steps before it: they are worked out once per process, in less than a second for a
+    million days.
     """
 
     def __init__(self, day_tokens: np.ndarray, budget: int, seed: int) -> None:
@@ -73,7 +77,8 @@ class TokenBudget:
 
 
 class Workload:
-    """How many tokens and how much work the days `indices` of a store are, from the store's bits of observed samples.
+    """How many tokens and how much work the days `indices` of a store are, from the store's bits of observed
+    samples.
 
     No values are read, and bits only of the days that are asked for.
     """
@@ -84,7 +89,9 @@ class Workload:
         self._indices = np.asarray(indices, dtype=np.int64)
 
     def most_tokens(self, progress: bool = False) -> np.ndarray:
-        """Visible and query tokens (days,) of every day, whatever its mask; at most max_visible + max_queries."""
+        """Visible and query tokens (days,) of every day, whatever its mask; at most max_visible +
+        max_queries.
+        """
         masking = self.config.masking
         num_days = len(self._indices)
         if self.config.decoder == "full":
@@ -119,10 +126,11 @@ class Workload:
 
 
 def balance(items: Sequence[tuple[int, Item]], num_parts: int) -> list[list[tuple[int, Item]]]:
-    """Divide (work, item) pairs into parts of about equal work: the largest first, each to the part with the least so far.
+    """Divide (work, item) pairs into parts of about equal work: the largest first, each to the part with the
+    least so far.
 
-    Equals go by position, the first part first; with fewer items than parts some parts stay empty. The largest part has
-    at most 4/3 of the work that the best division would give it (Graham 1969).
+    Equals go by position, the first part first; with fewer items than parts some parts stay empty. The
+    largest part has at most 4/3 of the work that the best division would give it (Graham 1969).
     """
     parts: list[list[tuple[int, Item]]] = [[] for _ in range(num_parts)]
     work = [0] * num_parts

@@ -1,4 +1,4 @@
-"""Files are old or new, never in part; JSON is an object of finite numbers or an error that says what to do."""
+"""Files are old or new, never in part; JSON is an object of finite numbers or an error."""
 
 from __future__ import annotations
 

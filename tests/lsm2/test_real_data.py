@@ -1,4 +1,6 @@
-"""Import, pre-train and evaluate on real data with real gaps: the README's way with fewer steps; skipped where the data is absent."""
+"""Import, pre-train and evaluate on real data with real gaps: the README's way with fewer steps; skipped
+where the data is absent.
+"""
 
 import json
 import math

@@ -1,14 +1,14 @@
 """What a DayStore is made of: its files, their names, and the hashes that vouch for them.
 
-manifest.json      format_version, signals, sampling, number of days and samples, size and sha256 of every file below, and
-                   its own sha256
-days.arrow         one row per day: day_id, subject, date
-moments.arrow      one row per person: subject; count, mean and squares (sum of squared deviations from the mean) of the
-                   observed samples of each signal after its transform, C float64 each
-observed.bits      one row per day of ceil(C * L / 8) bytes: a bit per sample, signal after signal, 1 = observed, the first
-                   sample in the highest bit; the manifest holds the sha256 of the rows that belong to each shard
-shard-00000.arrow  one record batch per day: day_id, values = C * L float32 in physical units, NaN = missing, signal after
-                   signal
+manifest.json      format_version, signals, sampling, number of days and samples, size and
+sha256 of every file below, and its own sha256 days.arrow         one row per day: day_id,
+subject, date moments.arrow      one row per person: subject; count, mean and squares (sum
+of squared deviations from the mean) of the observed samples of each signal after its
+transform, C float64 each observed.bits      one row per day of ceil(C * L / 8) bytes: a
+bit per sample, signal after signal, 1 = observed, the first sample in the highest bit; the
+manifest holds the sha256 of the rows that belong to each shard shard-00000.arrow  one
+record batch per day: day_id, values = C * L float32 in physical units, NaN = missing,
+signal after signal
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""DayStore: days of wearable data in a folder of memory-mapped files; `lsm2.data.store.layout` describes them."""
+"""DayStore: days of wearable data in a folder of memory-mapped files; `lsm2.data.store.layout` describes
+them.
+"""
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,13 +17,16 @@ import pyarrow.compute as pc
 
 from lsm2.data.normalize import merge_moments
 from lsm2.data.signals import Signal
-from lsm2.data.store.layout import FORMAT, FORMAT_VERSION, MANIFEST, MOMENTS, Day, manifest_sha256
+from lsm2.data.store.layout import MANIFEST, MOMENTS, Day
+from lsm2.data.store.manifest import check_size, damaged, entries, read_manifest
 from lsm2.data.store.writer import write_store
 from lsm2.errors import InputError
 from lsm2.files import file_sha256
 
 VERIFY_AT_OPEN_BYTES = 512 * 2**20
-"""Stores up to this size are hashed when opened, in about a second; in larger ones each file is hashed before its first use."""
+"""Stores up to this size are hashed when opened, in about a second; in larger ones each file is hashed before
+its first use.
+"""
 OPEN_SHARDS = 64
 """So many shards stay open at a time, those used last: every open shard holds a file handle."""
 
@@ -52,13 +56,15 @@ class DayStore:
 
     @classmethod
     def open(cls, path: Path | str) -> DayStore:
-        """Open a store; raises InputError naming the file that is missing, cut short, changed or of another format."""
+        """Open a store; raises InputError naming the file that is missing, cut short, changed or of another
+        format.
+        """
         path = Path(path)
-        manifest = _read_manifest(path)
-        for entry in _entries(manifest):
-            _check_size(path / entry["file"], entry["bytes"])
+        manifest = read_manifest(path)
+        for entry in entries(manifest):
+            check_size(path / entry["file"], entry["bytes"])
         if file_sha256(path / manifest["days"]["file"]) != manifest["days"]["sha256"]:
-            raise InputError(_damaged(path / manifest["days"]["file"]))
+            raise InputError(damaged(path / manifest["days"]["file"]))
         with pa.memory_map(str(path / manifest["days"]["file"])) as source:
             days = pa.ipc.open_file(source).read_all()
         store = cls(path, manifest, days)
@@ -80,11 +86,11 @@ class DayStore:
     ) -> DayStore:
         """Write days as they come, one in memory at a time, to a new store at `path`, and open it.
 
-        Nothing appears at `path` before all is written and on disk. A store at `path` is replaced with `replace` and
-        refused without; anything else there is refused. `attachments` become further files of the folder: name, and
-        what makes the bytes after the last day. Raises InputError for a `path` that is refused, naming the day for a
-        wrong shape, an infinite value, a date that is not ISO 8601 or a day that occurs twice, and where there is no
-        day at all.
+        Nothing appears at `path` before all is written and on disk. A store at `path` is replaced with
+        `replace` and refused without; anything else there is refused. `attachments` become further files of
+        the folder: name, and what makes the bytes after the last day. Raises InputError for a `path` that is
+        refused, naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day
+        that occurs twice, and where there is no day at all.
         """
         return cls.open(
             write_store(
@@ -102,7 +108,10 @@ class DayStore:
         return self.days.num_rows
 
     def __repr__(self) -> str:
-        size = f"{len(self)} days of {len(self.subjects)} people, {len(self.signals)} signals x {self.num_samples}"
+        size = (
+            f"{len(self)} days of {len(self.subjects)} people, "
+            f"{len(self.signals)} signals x {self.num_samples}"
+        )
         return f"DayStore({str(self.path)!r}: {size})"
 
     def __reduce__(self):
@@ -151,8 +160,9 @@ class DayStore:
     def moments_of(self, subjects: Collection[str]) -> np.ndarray:
         """Moments (3, C) of all days of these people together, without reading any day.
 
-        They are, after each signal's transform, the float64 count of observed samples, their mean, and their sum of
-        squared deviations from it: what `Normalization.from_moments` takes. Raises InputError if their file was damaged.
+        They are, after each signal's transform, the float64 count of observed samples, their mean, and their
+        sum of squared deviations from it: what `Normalization.from_moments` takes. Raises InputError if their
+        file was damaged.
         """
         table = self._open(self.manifest["moments"]).read_all()
         rows = _rows_of(table["subject"], subjects)
@@ -163,7 +173,9 @@ class DayStore:
         return merge_moments(np.stack(columns, axis=1))
 
     def verify(self) -> None:
-        """Hash every file that was not hashed yet; raises InputError naming one that differs from what was written."""
+        """Hash every file that was not hashed yet; raises InputError naming one that differs from what was
+        written.
+        """
         self._verify(self.manifest["moments"])
         for shard, entry in enumerate(self._shards):
             self._verify(entry)
@@ -182,13 +194,16 @@ class DayStore:
             source = pa.memory_map(str(file))
         except FileNotFoundError:
             raise InputError(self._changed(file)) from None
-        # Verified after it was opened: what is read is what was hashed, also where another store has taken the place.
+        # Verified after it was opened: what is read is what was hashed, also where another store has taken
+        # the place.
         self._verify(entry)
         # Loader workers are forked: reading may not lean on threads of the parent.
         return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
 
     def _verify(self, entry: Mapping[str, Any]) -> None:
-        """Hash a file unless it is the one that was hashed before; raises InputError if it is not what was written."""
+        """Hash a file unless it is the one that was hashed before; raises InputError if it is not what was
+        written.
+        """
         file = self.path / entry["file"]
         try:
             status = file.stat()
@@ -205,7 +220,7 @@ class DayStore:
         if shard not in self._verified_observed:
             rows = self._observed[self._first_rows[shard] : self._first_rows[shard + 1]]
             if hashlib.sha256(rows.tobytes()).hexdigest() != self._shards[shard]["observed_sha256"]:
-                raise InputError(_damaged(self.path / self.manifest["observed"]["file"]))
+                raise InputError(damaged(self.path / self.manifest["observed"]["file"]))
             self._verified_observed.add(shard)
 
     def _changed(self, file: Path) -> str:
@@ -215,11 +230,8 @@ class DayStore:
         except (OSError, ValueError, AttributeError):
             now = None
         if now == self.manifest["sha256"]:
-            return _damaged(file)
+            return damaged(file)
         return f"store {self.path} was replaced or removed after it was opened ({file.name} differs); start again"
-
-
-_RESTORE = "restore it from a copy, or write the store again"
 
 
 def _open_same(path: Path, sha256: str) -> DayStore:
@@ -234,55 +246,3 @@ def _rows_of(column: pa.ChunkedArray, subjects: Collection[str]) -> np.ndarray:
     """Where a column of names holds one of `subjects`, ascending."""
     wanted = pa.array(sorted(set(subjects)), pa.string())
     return np.flatnonzero(pc.call_function("is_in", [column], pc.SetLookupOptions(wanted)).to_numpy())
-
-
-def _entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All files of a store that its manifest describes."""
-    return [manifest["days"], manifest["moments"], manifest["observed"], *manifest["shards"]]
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        kept = sorted(path.parent.glob(f".{glob.escape(path.name)}.replaced-*"))
-        remedy = "`lsm2 simulate` or `lsm2 import` writes one"
-        if kept:
-            remedy = f"a writer that was killed left the former one in {kept[-1]}: rename that to {path.name}"
-        raise InputError(f"store {path} does not exist; {remedy}")
-    file = path / MANIFEST
-    if not file.is_file():
-        raise InputError(
-            f"{path} is not a DayStore: it has no {MANIFEST}; give the folder that `lsm2 simulate` or `lsm2 import` wrote"
-        )
-    try:
-        manifest = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read ({error}); {_RESTORE}") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(
-            f"{file} does not describe a DayStore; give the folder that `lsm2 simulate` or `lsm2 import` wrote"
-        )
-    version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
-        remedy = "use the lsm2 that wrote it, or a newer one"
-        if version == 1:
-            remedy = "write the store again with `lsm2 import` or `lsm2 simulate`"
-        raise InputError(f"{file} has format_version {version!r}, this lsm2 reads {FORMAT_VERSION}; {remedy}")
-    if manifest.get("sha256") != manifest_sha256(manifest):
-        raise InputError(f"{file} was changed after it was written (its sha256 differs); {_RESTORE}")
-    for entry in _entries(manifest):
-        if Path(entry["file"]).name != entry["file"]:
-            raise InputError(
-                f"{file} names {entry['file']!r}, which is not a file of this folder; {_RESTORE}"
-            )
-    return manifest
-
-
-def _check_size(file: Path, size: int) -> None:
-    if not file.is_file():
-        raise InputError(f"{file} is missing from the store; {_RESTORE}")
-    if file.stat().st_size != size:
-        raise InputError(f"{file} has {file.stat().st_size} bytes instead of {size}; {_RESTORE}")
-
-
-def _damaged(file: Path) -> str:
-    return f"{file} is damaged (its sha256 differs from the manifest's); {_RESTORE}"

@@ -1,4 +1,6 @@
-"""Writing a DayStore: days stream into a temporary folder, which takes the store's place only when everything is on disk."""
+"""Writing a DayStore: days stream into a temporary folder, which takes the store's place only when everything
+is on disk.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,8 @@ def check_replaceable(path: Path, replace: bool = False) -> None:
     if is_store(path) and not path.is_symlink():
         if not replace:
             raise InputError(
-                f"{path} holds a store already; choose another place, or replace it: --replace on the command "
+                f"{path} holds a store already; choose another place, or replace it: --replace on the "
+                "command "
                 "line, replace=True in Python"
             )
     elif path.is_symlink() or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
@@ -101,7 +104,9 @@ def check_replaceable(path: Path, replace: bool = False) -> None:
 
 
 class _StoreWriter:
-    """Puts days into shards, and what a start needs beside them: the table of days, moments, observed samples."""
+    """Puts days into shards, and what a start needs beside them: the table of days, moments, observed
+    samples.
+    """
 
     def __init__(self, folder: Path, signals: tuple[Signal, ...]) -> None:
         self._folder = folder
@@ -184,10 +189,13 @@ class _StoreWriter:
         return self._folder / f"shard-{len(self._shards):05d}.arrow"
 
     def _checked(self, day: Day) -> np.ndarray:
-        """The day's values as contiguous float32; raises InputError naming the day if its name or shape does not fit."""
+        """The day's values as contiguous float32; raises InputError naming the day if its name or shape does
+        not fit.
+        """
         if not day.subject or not isinstance(day.subject, str):
             raise InputError(
-                f"a day of {day.date!r} has the subject {day.subject!r}; give every person a name (a non-empty string)"
+                f"a day of {day.date!r} has the subject {day.subject!r}; give every person a name (a "
+                "non-empty string)"
             )
         try:
             datetime.date.fromisoformat(day.date)
@@ -203,7 +211,8 @@ class _StoreWriter:
         expected = (len(self._signals), self._num_samples)
         if values.shape != expected or values.size == 0:
             raise InputError(
-                f"day {day.day_id!r} has values of shape {values.shape}; expected {expected}: one row per signal, "
+                f"day {day.day_id!r} has values of shape {values.shape}; expected {expected}: one row per "
+                "signal, "
                 "as many samples as day 1"
             )
         return values
@@ -245,7 +254,9 @@ def _entry(file: Path) -> dict[str, Any]:
 
 
 def _take_place(temporary: Path, path: Path) -> None:
-    """Rename the finished folder to `path`; a store that lies there is kept beside it until that has succeeded."""
+    """Rename the finished folder to `path`; a store that lies there is kept beside it until that has
+    succeeded.
+    """
     if is_store(path):
         old = path.with_name(f".{path.name}.replaced-{os.getpid()}")
         path.rename(old)
@@ -261,7 +272,9 @@ def _take_place(temporary: Path, path: Path) -> None:
 
 
 def _sweep_leftovers(path: Path) -> None:
-    """Remove what killed writers of this store left: unfinished stores after a day, and stores that were replaced."""
+    """Remove what killed writers of this store left: unfinished stores after a day, and stores that were
+    replaced.
+    """
     name = glob.escape(path.name)
     for folder in path.parent.glob(f".{name}.writing-*"):
         # The folder of a writer that has just finished is gone by now.

@@ -21,7 +21,7 @@ TENSORS = [f.name for f in dataclasses.fields(PackedBatch) if f.name != "day_ids
 
 
 def make_values(seed: int = 0) -> torch.Tensor:
-    """Days with scattered and long gaps; day 2 is all missing, day 3 has a single token, day 4 is complete."""
+    """Days with scattered and long gaps; day 2 is all missing, day 3 has one token, day 4 is complete."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(DAYS, SIGNALS, STEPS * PATCH, generator=generator)
     values[torch.rand(values.shape, generator=generator) < 0.3] = torch.nan
@@ -285,7 +285,8 @@ def test_collate_is_fast_enough_for_a_loader_worker():
         start = time.perf_counter()
         collate(values, config, epoch=epoch)
         times.append((time.perf_counter() - start) / 8)
-    # 0.8 ms per full day on one core of a small machine; the best of a few runs, so that a busy machine does not decide.
+    # 0.8 ms per full day on one core of a small machine; the best of a few runs, so that a busy machine does
+    # not decide.
     assert min(times) < 3e-3
 
 

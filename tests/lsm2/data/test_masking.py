@@ -113,7 +113,8 @@ def test_masks_are_a_function_of_seed_epoch_and_day():
 
 
 def test_random_stream_is_frozen():
-    # Written down so that a change of the key or of numpy, which would change every mask of a resumed run, does not pass unseen.
+    # Written down so that a change of the key or of numpy, which would change every mask of a resumed run,
+    # does not pass unseen.
     np.testing.assert_array_equal(
         day_rng(0, 0, "P00000/2024-03-01").random(2), [0.20123263933024071, 0.1269297200908417]
     )

@@ -1,4 +1,6 @@
-"""Normalisation: statistics over observed minutes only, round trip, clip, words for what cannot be transformed."""
+"""Normalisation: statistics over observed minutes only, round trip, clip, words for what cannot be
+transformed.
+"""
 
 import json
 
@@ -19,7 +21,9 @@ SIGNALS = (
 
 
 def make_days(number: int = 6) -> list[np.ndarray]:
-    """Days with gaps; the first signal varies by 0.5 around 101,325, where a plain sum of squares would cancel."""
+    """Days with gaps; the first signal varies by 0.5 around 101,325, where a plain sum of squares would
+    cancel.
+    """
     rng = np.random.default_rng(0)
     days = []
     for _ in range(number):

@@ -81,7 +81,8 @@ def edit(path: Path, **changes: object) -> None:
     ],
     ids=[
         "no config", "no weights", "weights cut", "config cut", "signals cut", "newer format",
-        "unknown setting", "impossible setting", "more blocks", "other patch", "other signals", "means missing",
+        "unknown setting", "impossible setting", "more blocks", "other patch", "other signals",
+        "means missing",
     ],
 )  # fmt: skip
 def test_damage_is_named(saved: Path, damage, named: str) -> None:

@@ -1,4 +1,6 @@
-"""The simulated cohort: pure in (seed, person, day), gaps like those known of the real data, statistics as its docstring promises."""
+"""The simulated cohort: pure in (seed, person, day), gaps like those known of the real data, statistics as
+its docstring promises.
+"""
 
 import json
 
@@ -47,7 +49,8 @@ def test_a_day_is_a_function_of_seed_person_and_day(cohort):
 
 def test_missing_is_as_much_as_in_the_real_data(cohort):
     missing = np.array([np.isnan(day.values).mean() for day in cohort])
-    # 49 % and 15 % are known; half of that variance lies between 80 people, so the mean is known to about 0.012.
+    # 49 % and 15 % are known; half of that variance lies between 80 people, so the mean is known to about
+    # 0.012.
     assert abs(missing.mean() - 0.49) < 0.04 and abs(missing.std() - 0.15) < 0.03
     assert missing.min() >= 0.02 and missing.max() <= 0.80
     by_person = missing.reshape(80, 3)

@@ -143,7 +143,10 @@ def test_split_depends_on_people_and_seed_only():
     assert heldout_subjects(subjects, 0.3, 1) == heldout_subjects(subjects[::-1] * 2, 0.3, 1)
     assert heldout_subjects(subjects, 0.3, 1) != heldout_subjects(subjects, 0.3, 2)
     # Hash seeds differ between processes; the split may not.
-    program = "from lsm2.data.splits import heldout_subjects as h; print(sorted(h([f'person {n}' for n in range(40)], 0.3, 1)))"
+    program = (
+        "from lsm2.data.splits import heldout_subjects as h; "
+        "print(sorted(h([f'person {n}' for n in range(40)], 0.3, 1)))"
+    )
     other = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

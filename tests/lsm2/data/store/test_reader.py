@@ -121,7 +121,8 @@ def rewrite(manifest, **changes):
         (lambda file: file.unlink(), "is not a DayStore: it has no manifest.json"),
         (
             lambda file: rewrite(file, format_version=1),
-            "format_version 1, this lsm2 reads 2; write the store again with `lsm2 import` or `lsm2 simulate`",
+            "format_version 1, this lsm2 reads 2; write the store again with `lsm2 import` or `lsm2 "
+            "simulate`",
         ),
         (lambda file: rewrite(file, format_version=99), "format_version 99, this lsm2 reads 2"),
         (
@@ -236,7 +237,9 @@ assert len(store.manifest["shards"]) == 300
 for _ in range(2):
     assert all((store.values(n) == values + n).all() for n in range(300))
 from torch.utils.data import DataLoader
-loader = DataLoader(range(300), batch_size=None, num_workers=1, collate_fn=lambda n: float(store.values(n)[0, 0]))
+loader = DataLoader(
+    range(300), batch_size=None, num_workers=1, collate_fn=lambda n: float(store.values(n)[0, 0])
+)
 assert list(loader) == list(range(300))
 """
     run = subprocess.run(
