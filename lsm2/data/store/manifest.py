@@ -20,7 +20,7 @@ def entries(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of the store at `path`; raises InputError where it is missing, damaged or of another format."""
+    """The manifest of the store at `path`; raises InputError where it cannot be used."""
     if not path.exists():
         kept = sorted(path.parent.glob(f".{glob.escape(path.name)}.replaced-*"))
         remedy = "`lsm2 simulate` or `lsm2 import` writes one"
