@@ -8,6 +8,7 @@ ours, wide enough for healthy and sick people at rest and in sport.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -63,7 +64,10 @@ class Signal:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Signal:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`; raises InputError for a key that `to_dict` does not write."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise InputError(f"signal {values.get('name')!r} has the unknown key {unknown[0]!r}")
         bounds = {"low": -math.inf, "high": math.inf} | {
             side: values[side] for side in ("low", "high") if values.get(side) is not None
         }

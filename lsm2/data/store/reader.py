@@ -231,9 +231,7 @@ class DayStore:
             now = None
         if now == self.manifest["sha256"]:
             return damaged(file)
-        return (
-            f"store {self.path} was replaced or removed after it was opened ({file.name} differs); start again"
-        )
+        return f"store {self.path} was replaced or removed after it was opened ({file.name} differs); start again"
 
 
 def _open_same(path: Path, sha256: str) -> DayStore:

@@ -7,9 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from lsm2.data import LSM2_SIGNALS, Normalization, Signal
+from lsm2.data import Normalization, Signal
 from lsm2.data.normalize import day_moments, merge_moments
-from lsm2.data.signals import named_signal
 from lsm2.errors import InputError
 
 SIGNALS = (
@@ -137,34 +136,3 @@ def test_wrong_number_of_signals_is_an_error():
     for call in (normalization.apply, normalization.invert):
         with pytest.raises(InputError, match=r"\(3, 9\).*4 signals"):
             call(np.ones((3, 9), np.float32))
-
-
-def test_lsm2_signals():
-    assert len(LSM2_SIGNALS) == len({signal.name for signal in LSM2_SIGNALS}) == 26
-    sensors = [signal.sensor for signal in LSM2_SIGNALS]
-    assert {sensor: sensors.count(sensor) for sensor in sensors} == {
-        "ppg": 10,
-        "accelerometer": 10,
-        "eda": 3,
-        "temperature": 2,
-        "altimeter": 1,
-    }
-    assert all(signal.low > -1 for signal in LSM2_SIGNALS if signal.transform == "log1p")
-    for signal in (*LSM2_SIGNALS, *SIGNALS):
-        assert Signal.from_dict(json.loads(json.dumps(signal.to_dict(), allow_nan=False))) == signal
-
-
-def test_named_signal_knows_lsm2_units_and_no_others():
-    assert named_signal("heart_rate") == named_signal("heart_rate", "bpm") == LSM2_SIGNALS[0]
-    assert named_signal("heart_rate", "Hz") == Signal("heart_rate", "Hz")
-    assert named_signal("glucose") == Signal("glucose")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [{"name": ""}, {"name": "a", "transform": "sqrt"}, {"name": "a", "low": 2, "high": 1}],
-    ids=["name", "transform", "range"],
-)
-def test_bad_signals_are_errors(arguments):
-    with pytest.raises(InputError):
-        Signal(**arguments)
