@@ -109,6 +109,7 @@ def _scored(evaluation: Evaluation) -> str:
         interval = task.aim.mse_interval if task.methods else None
         cells = [
             _task_label(name),
+            name,
             f"{task.aim.mse:.3f}" if task.methods else "-",
             f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "too few people",
             f"{task.aim.num_minutes:,}" if task.methods else "-",
@@ -116,7 +117,15 @@ def _scored(evaluation: Evaluation) -> str:
             f"{task.days_skipped:,}",
         ]
         rows.append((cells, [""] * len(cells)))
-    header = ["hidden", "AIM", "95 % over people", "samples scored", "days", "days with too little data"]
+    header = [
+        "hidden",
+        "name for --tasks",
+        "AIM",
+        "95 % over people",
+        "samples scored",
+        "days",
+        "days with too little data",
+    ]
     return table(header, rows)
 
 
