@@ -30,8 +30,8 @@ from benchmarks.own_peers import load_peers
 from benchmarks.results import write_results
 from benchmarks.timing import gpu_seconds, laps_of, seconds, square_product
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-TOLERANCES = {torch.bfloat16: 3e-2, torch.float16: 5e-3}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TOLERANCES = {torch.bfloat16: 3e-2, torch.float16: 5e-3, torch.float32: 1e-4}
 """Of the norm of a difference over that of the result; each of q's, k's and v's gradients is held to it."""
 PRODUCT_SIZE = 8192
 METADATA_ROUNDS = 3
@@ -167,12 +167,13 @@ def main() -> None:
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128, 32])
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--peer", type=Path, help="a Python file with ways of your own; see benchmarks/README.md")
-    parser.add_argument("--dtype", choices=DTYPES, default="bfloat16")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: bfloat16, float32 in a dry run, as every CPU multiplies it natively")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--patience", type=float, default=0.4, help="seconds after which a way takes no further turn in a race")
     parser.add_argument("--seconds", type=float, default=115.0, help="no race is begun after so long; those left out are named")
     parser.add_argument("--dry-run", action="store_true", help="tiny problems on the CPU: shows that the program runs, and nothing else")
     args = parser.parse_args()
+    args.dtype = args.dtype or ("float32" if args.dry_run else "bfloat16")
     if args.peer is not None:
         own = load_peers(args.peer)
         PEERS.update(own)

@@ -17,20 +17,23 @@ AXES = {
 }
 TOKENS, DAYS = 4096, 4
 """In all sequences of one length; simulated days for heads and head dims."""
+TOKENS_IN_DRY_RUN = 256
 TIMES_ON_GPU = 16
 """As many sequences there, of every axis."""
 
 
-def make_problem(axis: str, value: int, device: torch.device) -> Problem:
+def make_problem(axis: str, value: int, device: torch.device, *, dry_run: bool = False) -> Problem:
     """The usual shape, but for one axis."""
     times = TIMES_ON_GPU if device.type == "cuda" else 1
     num_heads, head_dim = (value if axis == name else usual for name, usual in (("heads", NUM_HEADS), ("head_dim", SUITE_HEAD_DIM)))
     days = value if axis == "batch" else DAYS
-    lengths = [value] * (times * TOKENS // value) if axis == "length" else visible_tokens(times * days)
-    return Problem.random(lengths, head_dim, torch.bfloat16, device, num_heads)
+    tokens = TOKENS_IN_DRY_RUN if dry_run else TOKENS
+    lengths = [value] * (times * tokens // value) if axis == "length" else visible_tokens(times * days)
+    dtype = torch.float32 if dry_run else torch.bfloat16
+    return Problem.random(lengths, head_dim, dtype, device, num_heads)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("axis", "value"), [(axis, value) for axis, values in AXES.items() for value in values])
-def bench_attention_shapes(benchmark, device, axis, value, direction):
-    race_attention(benchmark, make_problem(axis, value, device), backward=direction == BOTH)
+def bench_attention_shapes(benchmark, device, dry_run, axis, value, direction):
+    race_attention(benchmark, make_problem(axis, value, device, dry_run=dry_run), backward=direction == BOTH)

@@ -13,6 +13,7 @@ STARTED = time.monotonic()
 
 
 def pytest_addoption(parser) -> None:
+    parser.addoption("--dry-run", action="store_true", help="smallest sizes, on any machine: shows that the suites run, and nothing else")
     parser.addoption("--seconds", type=float, default=float("inf"), help="no benchmark is begun after so long; those left out are skipped")
 
 
@@ -25,6 +26,12 @@ def pytest_runtest_setup(item) -> None:
 def device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture
+def dry_run(request) -> bool:
+    """Whether sizes are the smallest."""
+    return request.config.getoption("--dry-run")
 
 
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:

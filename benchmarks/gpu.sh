@@ -39,7 +39,7 @@ done
 cd "$(dirname "$0")/.."
 if [ -n "$dry_run" ]; then
   export CUDA_VISIBLE_DEVICES="" TRITON_INTERPRET=1
-  machine=dry-run patience=3 # of a CPU that may have other work
+  machine=dry-run patience=20 # of any CPU, which may have other work
 else
   patience=1
   unset TRITON_INTERPRET
@@ -77,7 +77,7 @@ section() { # section NAME SECONDS COMMAND...
 }
 suite() { # suite NAME SECONDS FILE... [PYTEST_OPTIONS...]: files of pytest-benchmark, which write their results at the end alone
   local name=$1 limit=$2; shift 2
-  section "$name" "$limit" "$PYTHON" -m pytest -s --benchmark-json="$out/$name.json" --seconds $((patience * limit * 3 / 4)) "$@"
+  section "$name" "$limit" "$PYTHON" -m pytest -s $dry_run --benchmark-json="$out/$name.json" --seconds $((patience * limit * 3 / 4)) "$@"
 }
 
 tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing.py tests/kernels/triton_suite/attention.py

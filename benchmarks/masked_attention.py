@@ -22,6 +22,7 @@ from benchmarks.timing import race, yardsticks
 from lsm2_kernels import masked_attention
 
 SEQ_LEN, DTYPE = 3744, torch.bfloat16
+DRY_RUN = 144, torch.float32
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -48,14 +49,15 @@ def check(theirs: tuple[Tensor, ...], ours: tuple[Tensor, ...], keep: Tensor) ->
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("missing", [5, 20, 50, 80, 95])
-def bench_masked_attention(benchmark, device, missing, direction):
+def bench_masked_attention(benchmark, device, dry_run, missing, direction):
     on_gpu, backward = device.type == "cuda", direction == BOTH
     batch_size = 32 if on_gpu else 1
+    seq_len, dtype = DRY_RUN if dry_run else (SEQ_LEN, DTYPE)
     generator = torch.Generator(device).manual_seed(0)
-    keep = torch.rand(batch_size, SEQ_LEN, generator=generator, device=device) >= missing / 100
-    shape = batch_size, NUM_HEADS, SEQ_LEN, SUITE_HEAD_DIM
-    q, k, v = (torch.randn(shape, generator=generator, device=device, dtype=DTYPE).requires_grad_(backward) for _ in range(3))
-    grad = torch.randn(shape, generator=generator, device=device, dtype=DTYPE) * keep[:, None, :, None]
+    keep = torch.rand(batch_size, seq_len, generator=generator, device=device) >= missing / 100
+    shape = batch_size, NUM_HEADS, seq_len, SUITE_HEAD_DIM
+    q, k, v = (torch.randn(shape, generator=generator, device=device, dtype=dtype).requires_grad_(backward) for _ in range(3))
+    grad = torch.randn(shape, generator=generator, device=device, dtype=dtype) * keep[:, None, :, None]
 
     def call(attend: Attend) -> Callable[[], tuple[Tensor, ...]]:
         return lambda: torch.autograd.grad(attend(q, k, v), (q, k, v), grad) if backward else (attend(q, k, v),)
@@ -68,5 +70,5 @@ def bench_masked_attention(benchmark, device, missing, direction):
         return peers[name]
 
     right, errors = try_each({name: functools.partial(checked, name) for name in peers})
-    work = useful_work(keep.sum(1).tolist(), NUM_HEADS, SUITE_HEAD_DIM, DTYPE, backward=backward)
-    race(benchmark, ours, right, rounds=20 if on_gpu else 3, errors=errors, ceilings=yardsticks(DTYPE, device), **work)
+    work = useful_work(keep.sum(1).tolist(), NUM_HEADS, SUITE_HEAD_DIM, dtype, backward=backward)
+    race(benchmark, ours, right, rounds=20 if on_gpu else 3, errors=errors, ceilings=yardsticks(dtype, device), **work)

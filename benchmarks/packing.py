@@ -11,8 +11,8 @@ from lsm2_kernels import Packing, pack, unpack
 
 @pytest.mark.parametrize("width", [128, 384])
 @pytest.mark.parametrize("direction", ["pack", "unpack"])
-def bench_packing(benchmark, device, direction, width):
-    batch_size, seq_len = (256 if device.type == "cuda" else 16), 3744
+def bench_packing(benchmark, device, dry_run, direction, width):
+    batch_size, seq_len = (256 if device.type == "cuda" else 16), (64 if dry_run else 3744)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch_size, seq_len, width, generator=generator).to(device, torch.bfloat16)
     packing = Packing.from_mask((torch.rand(batch_size, seq_len, generator=generator) < 0.25).to(device))

@@ -17,7 +17,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,9 +36,10 @@ from benchmarks.packed_ways import (
 )
 from benchmarks.train_step_work import FlopCount
 from lsm2 import LSM2
-from lsm2.config import Decoder, LSM2Config
+from lsm2.config import Decoder, LSM2Config, Precision
 from lsm2.data import PackedBatch, collate
 from lsm2.data.masking import day_rng, draw_artificial, token_observed
+from lsm2.model.precision import autocast, choose_precision
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ class Step:
     laid_out: Any
     prepared: Any
     loss: Callable[[LSM2, Any], Tensor]
-    autocast: bool = True
+    precision: Literal["bf16", "fp32"] = "bf16"
 
     @classmethod
-    def of(cls, name: str, days: Days, device: torch.device, autocast: bool = True) -> Step:
+    def of(cls, name: str, days: Days, device: torch.device, precision: Precision = "bf16") -> Step:
         way = WAYS[name]
         batch = days.pack(way.decoder, device)
         laid_out = way.lay_out(batch, days.config.num_tokens)
         prepared = laid_out if way.prepare is None else way.prepare(laid_out)
         loss = way.loss if way.compile is None else way.compile(way.loss)
-        return cls(way, days.make_model(way.decoder, device), batch, laid_out, prepared, loss, autocast)
+        return cls(way, days.make_model(way.decoder, device), batch, laid_out, prepared, loss, choose_precision(precision, device))
 
     @property
     def device(self) -> torch.device:
@@ -128,7 +129,7 @@ class Step:
     def take(self) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The loss and the gradient of every weight, none where there is no backward pass."""
         with torch.set_grad_enabled(self.backward):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            with autocast(self.precision, self.device):
                 loss = self.loss(self.model, self.prepared)
             grads = torch.autograd.grad(loss, list(self.model.parameters())) if self.backward else ()
         return loss.detach(), grads
@@ -154,11 +155,11 @@ def check_agreement(names: Iterable[str], device: torch.device) -> dict[str, str
     Gives what is wrong with ways that do not run here.
     """
     days = Days.draw(small_config(), 3, 0.49)
-    expected = {decoder: Step.of(f"ours_{decoder}", days, device, autocast=False).take() for decoder in ("cross", "joint", "full")}
+    expected = {decoder: Step.of(f"ours_{decoder}", days, device, "fp32").take() for decoder in ("cross", "joint", "full")}
     faults: dict[str, str] = {}
     for name in names:
         try:
-            step = Step.of(name, days, device, autocast=False)
+            step = Step.of(name, days, device, "fp32")
             loss, grads = step.take()
         except Exception as error:
             if name.startswith("ours"):

@@ -45,7 +45,7 @@ exec {python} "$@"
 
 def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = ["bash", str(ROOT / "benchmarks" / "gpu.sh"), *arguments]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=600)
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=3600)
 
 
 def read_summary(folder: Path) -> dict[str, str]:

@@ -78,7 +78,7 @@ def test_flops_by_hand():
 
 @pytest.mark.parametrize("name", ["dense", "paper", "padded"])
 def test_flops_are_those_that_torch_counts(name):
-    step = Step.of(name, Days.draw(small_config(), 2, 0.49), CPU, autocast=False)
+    step = Step.of(name, Days.draw(small_config(), 2, 0.49), CPU, "fp32")
     aten = torch.ops.aten
     of_cpu = {
         aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
