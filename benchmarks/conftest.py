@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from benchmarks.environment import describe_machine
+from benchmarks.measure.environment import describe_machine
 
 STARTED = time.monotonic()
 

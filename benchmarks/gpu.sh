@@ -4,13 +4,13 @@
 #
 #   environment   versions, clocks, temperature, measured rates of matrix products and of copies           environment.json
 #   kernel_tests  the tests of the kernels that concern a GPU, the Triton suite natively                    kernel_tests.xml
-#   attention     python -m benchmarks.attention_gpu: ours against every other way                          attention.json
-#   train_step    python -m benchmarks.train_step: a step of the 25M model, packed and as others do it      train_step.json
-#   training_run  python -m benchmarks.training_run: the 25M model trains, two minutes in all               training_run.json, .png
+#   attention     python -m benchmarks.attention.race_gpu: ours against every other way                          attention.json
+#   train_step    python -m benchmarks.step.race: a step of the 25M model, packed and as others do it      train_step.json
+#   training_run  python -m benchmarks.science.training_run: the 25M model trains, two minutes in all               training_run.json, .png
 #   memory        what a training step holds at its peak                                                    memory.json
 #   shapes        attention by length, batch, heads, head dim; masked_attention by missing fraction         shapes.json
 #   packing       pack and unpack against plain copies                                                      packing.json
-#   tile_sweep    python -m benchmarks.tile_sweep: which tiles are fastest here                             tile_sweep.json
+#   tile_sweep    python -m benchmarks.triton.tile_sweep: which tiles are fastest here                             tile_sweep.json
 #
 # Goes on past failures; every section has its own time limit, and what it printed is in log.txt. The last lines, also in summary.txt, say
 # how each section went; report.html shows the results where matplotlib is installed. --resume leaves out the sections that passed in this
@@ -92,16 +92,16 @@ else
 fi
 plot=()
 ! has matplotlib || plot=(--plot "$out/training_run.png")
-section environment 15 "$PYTHON" -m benchmarks.environment --json "$out/environment.json" $dry_run
+section environment 15 "$PYTHON" -m benchmarks.measure.environment --json "$out/environment.json" $dry_run
 section kernel_tests 90 "$PYTHON" -m pytest -q "${tests[@]}" --junitxml="$out/kernel_tests.xml"
-section attention 85 "$PYTHON" -m benchmarks.attention_gpu --seconds 75 --json "$out/attention.json" $dry_run
-section train_step 45 "$PYTHON" -m benchmarks.train_step --json "$out/train_step.json" "${train_step[@]}" $dry_run
-section training_run 120 "$PYTHON" -m benchmarks.training_run --seconds 90 --json "$out/training_run.json" "${plot[@]}" $dry_run
-suite memory 20 benchmarks/memory.py "${memory[@]}"
-suite shapes 40 benchmarks/attention_shapes.py benchmarks/masked_attention.py "${shapes[@]}"
-suite packing 10 benchmarks/packing.py "${packing[@]}"
-section tile_sweep 40 "$PYTHON" -m benchmarks.tile_sweep --seconds 30 --json "$out/tile_sweep.json" $dry_run
-! has matplotlib || "$PYTHON" -m benchmarks.report "$out" --out "$out/report.html"
+section attention 85 "$PYTHON" -m benchmarks.attention.race_gpu --seconds 75 --json "$out/attention.json" $dry_run
+section train_step 45 "$PYTHON" -m benchmarks.step.race --json "$out/train_step.json" "${train_step[@]}" $dry_run
+section training_run 120 "$PYTHON" -m benchmarks.science.training_run --seconds 90 --json "$out/training_run.json" "${plot[@]}" $dry_run
+suite memory 20 benchmarks/step/bench_memory.py "${memory[@]}"
+suite shapes 40 benchmarks/attention/bench_shapes.py benchmarks/attention/bench_masked.py "${shapes[@]}"
+suite packing 10 benchmarks/attention/bench_packing.py "${packing[@]}"
+section tile_sweep 40 "$PYTHON" -m benchmarks.triton.tile_sweep --seconds 30 --json "$out/tile_sweep.json" $dry_run
+! has matplotlib || "$PYTHON" -m benchmarks.measure.report "$out" --out "$out/report.html"
 
 echo "== results in $out"
 cat "$summary"

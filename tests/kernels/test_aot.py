@@ -1,7 +1,7 @@
 """Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory: no GPU needed.
 
 Every tile that ships is compiled, those for 16 bits twice on the installed Triton, and on the oldest supported one once if it lies in
-.triton-3.6 (`make test` puts it there). `python -m benchmarks.aot` compiles all combinations. In processes of their own, as one has room
+.triton-3.6 (`make test` puts it there). `python -m benchmarks.triton.aot` compiles all combinations. In processes of their own, as one has room
 for one Triton.
 """
 
@@ -33,7 +33,7 @@ TIMES = {"installed": 2, "3.6": 1}
 @pytest.fixture(scope="module", params=TIMES)
 def reports(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """What that Triton makes of the kernels."""
-    output = run(["-m", "benchmarks.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])], environment(request.param))
+    output = run(["-m", "benchmarks.triton.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])], environment(request.param))
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -87,7 +87,7 @@ def test_tiles_for_short_sequences_give_the_same_bits(reports):
 
 
 def test_loop_is_counted_along_the_shortest_way():
-    machine_code = pytest.importorskip("benchmarks.machine_code", reason="Triton is not installed: pip install triton")
+    machine_code = pytest.importorskip("benchmarks.triton.machine_code", reason="Triton is not installed: pip install triton")
     code = [
         ("MUFU.EX2 R1, R1", [1]),
         ("ISETP", [2]),  # the loop

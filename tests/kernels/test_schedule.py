@@ -20,8 +20,8 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install trito
 import triton
 import triton.language as tl
 
-from benchmarks.lengths import gpu_lengths
-from benchmarks.schedule import (
+from benchmarks.attention.patterns import gpu_lengths
+from benchmarks.triton.launch_model import (
     PRODUCTS,
     SCHEDULES,
     Kernel,
@@ -172,7 +172,7 @@ def test_one_long_sequence_does_not_slow_the_short_ones():
 
 
 def test_json():
-    result = subprocess.run([sys.executable, "-m", "benchmarks.schedule", "--json"], cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "benchmarks.triton.launch_model", "--json"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     lines = [Line(**json.loads(line)) for line in result.stdout.splitlines()]
     assert {line.schedule for line in lines} == set(SCHEDULES)
