@@ -1,4 +1,4 @@
-"""What every suite shares: the device, a limit in time, and the machine's description in the saved results."""
+"""What every suite shares: the device, sizes, a limit in time, and the machine's description in saved results."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ import pytest
 import torch
 
 from benchmarks.measure.environment import describe_machine
+from lsm2_kernels import _ops
 
 STARTED = time.monotonic()
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--dry-run", action="store_true", help="smallest sizes, on any machine: shows that the suites run, and nothing else")
-    parser.addoption("--seconds", type=float, default=float("inf"), help="no benchmark is begun after so long; those left out are skipped")
+    parser.addoption(
+        "--dry-run", action="store_true", help="smallest sizes, on any machine: shows that suites run"
+    )
+    parser.addoption(
+        "--seconds", type=float, default=float("inf"), help="no benchmark is begun after so long"
+    )
+    parser.addoption("--level", choices=_ops.INSTRUCTION_SETS, help="instruction set of our CPU kernels")
+
+
+def pytest_configure(config) -> None:
+    if level := config.getoption("--level"):
+        torch.ops.lsm2_kernels._cpu_level(_ops.INSTRUCTION_SETS.index(level))
 
 
 def pytest_runtest_setup(item) -> None:

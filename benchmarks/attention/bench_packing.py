@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.measure.timing import race
+from benchmarks.measure.suite import race
 from lsm2_kernels import Packing, pack, unpack
 
 
@@ -22,7 +22,11 @@ def bench_packing(benchmark, device, dry_run, direction, width):
 
     if direction == "pack":
         target = torch.empty_like(packed)
-        peers = {"copy": lambda: target.copy_(packed), "clone": packed.clone, "index_select": lambda: flat.index_select(0, indices)}
+        peers = {
+            "copy": lambda: target.copy_(packed),
+            "clone": packed.clone,
+            "index_select": lambda: flat.index_select(0, indices),
+        }
         race(benchmark, lambda: pack(x, packing), peers, rounds=15)
     else:
         target = torch.empty_like(x)

@@ -1,81 +1,139 @@
-"""What people use on a GPU for sequences of different lengths, each called as its documentation says is fastest.
+"""The other ways of computing packed attention: the one table of peers, on a CPU and on a GPU.
 
-Every way gets its inputs in the layout it likes best, so that no copy is charged to it: ours and flash_attn one tensor (T, 3, H, D), the
-others q, k and v apart, SDPA on a padded batch already padded. What must be computed for every new batch is `metadata`, timed apart.
+Each is called as its documentation says is fastest, on inputs in the layout it likes best, so that no copy is
+charged to it. What must be computed for every new batch is `metadata`, timed apart. A way that cannot do what
+is asked raises.
 
-- `torch_varlen`: torch.nn.attention.varlen.varlen_attn; `_fa3`, `_fa4`: with that implementation activated;
-- `torch_nested`: SDPA on jagged nested tensors, which takes FlashAttention-2; `_cudnn`: with cuDNN demanded;
-- `torch_flex`: compiled FlexAttention on the packed batch with a document mask;
-- `sdpa_padded`: one call on the padded batch with a broadcast (B, 1, 1, N) key mask; `_cudnn`: with cuDNN demanded;
-- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`, `sdpa_math`: where all lengths are equal, one call without a mask, on that backend;
-- `flash_attn`, `flash_attn_3`, `flash_attn_4`, `xformers`, `transformer_engine`: the packages, where they are installed.
-
-torch has no public way to give varlen_attn to cuDNN.
+- `sdpa_split`: scaled_dot_product_attention once per sequence, the sequences cut by `qkv.split(lengths)`;
+- `sdpa_padded`: one call on the batch padded to its longest sequence, with a broadcast (B, 1, 1, N) key mask where
+  lengths differ; `_cudnn`: with cuDNN demanded;
+- `torch_nested`: SDPA on jagged nested tensors, on a GPU FlashAttention-2; `_cudnn`: with cuDNN demanded;
+- `torch_flex`: compiled FlexAttention on the packed batch with a document mask; no backward pass on a CPU;
+- `torch_varlen`: torch.nn.attention.varlen.varlen_attn; `_fa3`, `_fa4`: with that implementation activated (torch has
+  no public way to give varlen_attn to cuDNN);
+- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`, `sdpa_math`: where all lengths are equal, one call without a mask, on
+  that backend;
+- the packages of cpu_libraries.py and gpu_libraries.py, where they are installed.
 """
-
-# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
 import functools
-import importlib
+import runpy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.attention.peers_cpu import compiled_flex
-from benchmarks.attention.problem import Call, Problem, Way
+from benchmarks.attention import cpu_libraries, gpu_libraries
+from benchmarks.attention.problem import NotApplicable, Problem, Way, torch_way
 
 
-class NotApplicable(Exception):
-    """The way is not meant for such lengths."""
+def sdpa_split(problem: Problem) -> Way:
+    """Packed qkv (T, 3, H, D) -> out (T, H, D), one SDPA call per sequence."""
+
+    def attend(qkv: Tensor) -> Tensor:
+        outs = []
+        for part in qkv.split(problem.lengths):
+            q, k, v = part.permute(1, 2, 0, 3).unsqueeze(1)  # each (1, H, n, D)
+            outs.append(scaled_dot_product_attention(q, k, v)[0].transpose(0, 1))
+        return torch.cat(outs)
+
+    return torch_way(attend, problem.qkv, problem.grad)
 
 
-class GpuProblem(Problem):
-    """A problem with the other layouts that ways like; each is made once, when the first way asks for it."""
-
-    @cached_property
-    def apart(self) -> list[Tensor]:
-        """q, k and v (T, H, D), each contiguous."""
-        return [x.contiguous() for x in self.qkv.unbind(1)]
-
-    @cached_property
-    def padded(self) -> list[Tensor]:
-        """q, k, v and grad (B, H, N, D), the heads of a token side by side in memory."""
-        return [self.pad(x).transpose(1, 2) for x in (*self.qkv.unbind(1), self.grad)]
-
-    def longest(self) -> int:
-        """The longest length, as it must be found from cu_seqlens."""
-        return int(self.cu_seqlens.diff().max())
-
-    def key_mask(self) -> Tensor:
-        """(B, 1, 1, N) bool, as it must be made from cu_seqlens."""
-        lengths = self.cu_seqlens.diff()
-        return (torch.arange(int(lengths.max()), device=lengths.device) < lengths[:, None])[:, None, None, :]
+def sdpa_padded(problem: Problem, backend: SDPBackend | None = None) -> Way:
+    """q, k, v (B, H, N, D); which tokens are there must be known to pad them, too."""
+    key_mask = problem.key_mask() if len(set(problem.lengths)) > 1 else None
+    *inputs, grad = problem.padded
+    return torch_way(
+        lambda q, k, v: _sdpa(backend, q, k, v, key_mask),
+        inputs,
+        grad,
+        lambda x: problem.unpad(x.transpose(1, 2)),
+        lambda: problem.key_mask().flatten().nonzero(),
+    )
 
 
-def way_of(
-    attend: Callable[..., Tensor],
-    inputs: list[Tensor],
-    grad: Tensor,
-    to_packed: Callable[[Tensor], Tensor] = lambda x: x,
-    metadata: Call | None = None,
-    context: Callable[[], Any] | None = None,
-) -> Way:
-    """A way that torch differentiates: `attend` takes q, k and v to out; `to_packed` takes any of them, or a gradient, to (T, H, D)."""
-    leaves = [x.detach().requires_grad_() for x in inputs]
+def sdpa_equal(problem: Problem, backend: SDPBackend) -> Way:
+    """Where all lengths are equal nothing is padded or masked."""
+    if len(set(problem.lengths)) > 1:
+        raise NotApplicable("lengths differ")
+    *inputs, grad = (
+        x.unflatten(0, (len(problem.lengths), -1)).transpose(1, 2) for x in (*problem.apart, problem.grad)
+    )
+    return torch_way(
+        lambda q, k, v: _sdpa(backend, q, k, v), inputs, grad, lambda x: x.transpose(1, 2).flatten(0, 1)
+    )
 
-    def pack(result: Tensor | tuple[Tensor, ...]) -> Tensor:
-        return to_packed(result) if isinstance(result, Tensor) else torch.stack([to_packed(x) for x in result], 1)
 
-    way = Way(lambda: attend(*inputs), lambda: torch.autograd.grad(attend(*leaves), leaves, grad), pack, metadata=metadata)
-    return way if context is None else Way(way.forward, way.forward_and_backward, pack, metadata=metadata, context=context)
+def torch_nested(problem: Problem, backend: SDPBackend | None = None) -> Way:
+    """Jagged (B, n*, H, D) q, k and v; without the extremes of the lengths it would wait for the device."""
+    offsets = problem.cu_seqlens.long()
+    extremes = {"min_seqlen": min(problem.lengths), "max_seqlen": max(problem.lengths)}
+
+    def attend(*rows: Tensor) -> Tensor:
+        jagged = [
+            torch.nested.nested_tensor_from_jagged(x, offsets, **extremes).transpose(1, 2) for x in rows
+        ]
+        return _sdpa(backend, *jagged).transpose(1, 2).values()
+
+    def find_extremes() -> list[int]:
+        lengths = problem.cu_seqlens.diff()
+        return torch.stack([lengths.min(), lengths.max()]).tolist()
+
+    return torch_way(attend, problem.apart, problem.grad, metadata=find_extremes)
+
+
+def _sdpa(
+    backend: SDPBackend | None, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None
+) -> Tensor:
+    with nullcontext() if backend is None else sdpa_kernel(backend):
+        return scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
+
+
+def torch_flex(problem: Problem) -> Way:
+    """q, k, v (1, H, T, D); a query and a key belong together if their sequences are the same."""
+    total, _, _, head_dim = problem.qkv.shape
+    device = problem.qkv.device
+    create_mask, flex = _compiled_flex(problem.qkv.dtype, head_dim, torch.get_num_threads())
+
+    def make_mask() -> Any:
+        lengths = problem.cu_seqlens.diff()
+        numbers = torch.arange(len(lengths), device=device)
+        sequence = torch.repeat_interleave(numbers, lengths, output_size=total)
+        return create_mask(
+            lambda b, h, query, key: sequence[query] == sequence[key], None, None, total, total, device=device
+        )
+
+    block_mask = make_mask()
+    inputs = [x.transpose(0, 1).contiguous()[None] for x in problem.apart]
+    grad = problem.grad.transpose(0, 1).contiguous()[None]
+    way = torch_way(
+        lambda q, k, v: flex(q, k, v, block_mask=block_mask),
+        inputs,
+        grad,
+        lambda x: x[0].transpose(0, 1),
+        make_mask,
+    )
+    if device.type == "cuda":
+        return way
+    return Way(way.forward, None, way.to_packed, way.metadata)
+
+
+@functools.cache
+def _compiled_flex(dtype: torch.dtype, head_dim: int, num_threads: int) -> tuple[Callable[..., Any], ...]:
+    torch.compiler.reset()  # Dynamo stops compiling a function anew after eight variants
+    return torch.compile(create_block_mask, dynamic=True), torch.compile(flex_attention, dynamic=True)
 
 
 @contextmanager
@@ -89,7 +147,7 @@ def _flash_implementation(name: str) -> Iterator[None]:
         attention.restore_flash_attention_impl()
 
 
-def torch_varlen(problem: GpuProblem, implementation: str | None = None) -> Way:
+def torch_varlen(problem: Problem, implementation: str | None = None) -> Way:
     """varlen_attn as every torch from 2.10 on has it: without arguments that came or went since."""
     from torch.nn.attention.varlen import varlen_attn
 
@@ -100,150 +158,98 @@ def torch_varlen(problem: GpuProblem, implementation: str | None = None) -> Way:
         assert isinstance(out, Tensor)
         return out
 
-    context = None if implementation is None else functools.partial(_flash_implementation, implementation)
-    return way_of(attend, problem.apart, problem.grad, metadata=problem.longest, context=context)
-
-
-def torch_nested(problem: GpuProblem, backend: SDPBackend | None = None) -> Way:
-    """Jagged (B, n*, H, D) q, k and v."""
-    offsets = problem.cu_seqlens.long()
-    shortest, longest = min(problem.lengths), max(problem.lengths)
-
-    def attend(*rows: Tensor) -> Tensor:
-        jagged = [torch.nested.nested_tensor_from_jagged(x, offsets, min_seqlen=shortest, max_seqlen=longest).transpose(1, 2) for x in rows]
-        return _sdpa(backend, *jagged).transpose(1, 2).values()
-
-    def find_extremes() -> list[int]:
-        lengths = problem.cu_seqlens.diff()
-        return torch.stack([lengths.min(), lengths.max()]).tolist()
-
-    return way_of(attend, problem.apart, problem.grad, metadata=find_extremes)
-
-
-def torch_flex(problem: GpuProblem) -> Way:
-    """q, k, v (1, H, T, D); a query and a key belong together if their sequences are the same."""
-    total, _, _, head_dim = problem.qkv.shape
-    device = problem.qkv.device
-    create_mask, flex = compiled_flex(problem.qkv.dtype, head_dim, torch.get_num_threads())
-
-    def make_mask() -> Any:
-        lengths = problem.cu_seqlens.diff()
-        sequence = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=total)
-        return create_mask(lambda b, h, query, key: sequence[query] == sequence[key], None, None, total, total, device=device)
-
-    block_mask = make_mask()
-    inputs = [x.transpose(0, 1).contiguous()[None] for x in problem.apart]
-    grad = problem.grad.transpose(0, 1).contiguous()[None]
-    return way_of(lambda q, k, v: flex(q, k, v, block_mask=block_mask), inputs, grad, lambda x: x[0].transpose(0, 1), make_mask)
-
-
-def sdpa_padded(problem: GpuProblem, backend: SDPBackend | None = None) -> Way:
-    """One call on the batch padded to its longest sequence; which tokens are there must be known to pad them, too."""
-    key_mask = problem.key_mask()
-    *inputs, grad = problem.padded
-    return way_of(
-        lambda q, k, v: _sdpa(backend, q, k, v, attn_mask=key_mask),
-        inputs,
-        grad,
-        lambda x: problem.unpad(x.transpose(1, 2)),
-        lambda: problem.key_mask().flatten().nonzero(),
+    context = (
+        nullcontext if implementation is None else functools.partial(_flash_implementation, implementation)
     )
+    return torch_way(attend, problem.apart, problem.grad, metadata=problem.longest, context=context)
 
 
-def sdpa_equal(problem: GpuProblem, backend: SDPBackend) -> Way:
-    """Where all lengths are equal nothing is padded or masked."""
-    if len(set(problem.lengths)) > 1:
-        raise NotApplicable("lengths differ")
-    *inputs, grad = (x.unflatten(0, (len(problem.lengths), -1)).transpose(1, 2) for x in (*problem.apart, problem.grad))
-    return way_of(lambda q, k, v: _sdpa(backend, q, k, v), inputs, grad, lambda x: x.transpose(1, 2).flatten(0, 1))
+BOTH_DEVICES = ("cpu", "cuda")
+STAGES = USUAL, SLOW_TO_COMPILE, LEAST_TRIED = range(3)
+"""In what order peers take part: a way that may end in an illegal access, which no later call survives, comes last."""
 
 
-def flash_attn(problem: GpuProblem) -> Way:
-    """The flash-attn package on packed qkv, whose backward needs no concatenation."""
-    from flash_attn import flash_attn_varlen_qkvpacked_func
+@dataclass(frozen=True)
+class Peer:
+    """A way, the devices that it is meant for, and the modules that it imports."""
 
-    longest = problem.longest()
+    make: Callable[[Problem], Way]
+    devices: tuple[str, ...] = BOTH_DEVICES
+    modules: tuple[str, ...] = ()
+    stage: int = USUAL
 
-    def attend(qkv: Tensor) -> Tensor:
-        return flash_attn_varlen_qkvpacked_func(qkv, problem.cu_seqlens, longest)
-
-    leaf = problem.qkv.detach().requires_grad_()
-    return Way(
-        lambda: attend(problem.qkv),
-        lambda: torch.autograd.grad(attend(leaf), leaf, problem.grad)[0],
-        lambda x: x,
-        metadata=problem.longest,
-    )
+    @property
+    def missing(self) -> str | None:
+        """A module that is not installed."""
+        return next((module for module in self.modules if find_spec(module.split(".")[0]) is None), None)
 
 
-def flash_varlen(problem: GpuProblem, module: str) -> Way:
-    """The packages of FlashAttention-3 and -4, whose function is the same but for what comes after `out`."""
-    attention = importlib.import_module(module).flash_attn_varlen_func
-    cu_seqlens, longest = problem.cu_seqlens, problem.longest()
-
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        lengths = {"cu_seqlens_q": cu_seqlens, "cu_seqlens_k": cu_seqlens, "max_seqlen_q": longest, "max_seqlen_k": longest}
-        out = attention(q, k, v, **lengths)
-        return out[0] if isinstance(out, tuple) else out
-
-    return way_of(attend, problem.apart, problem.grad, metadata=problem.longest)
+def _cpu(make: Callable[..., Way], *modules: str, **settings: Any) -> Peer:
+    return Peer(functools.partial(make, **settings), ("cpu",), modules)
 
 
-def transformer_engine(problem: GpuProblem) -> Way:
-    """DotProductAttention on (T, H, D), which takes the fastest of its backends, cuDNN's among them; out is (T, H * D)."""
-    from transformer_engine.pytorch import DotProductAttention
-
-    _, _, num_heads, head_dim = problem.qkv.shape
-    attention = DotProductAttention(num_heads, head_dim, attention_dropout=0.0, qkv_format="thd", attn_mask_type="padding")
-    cu_seqlens, longest = problem.cu_seqlens, problem.longest()
-    lengths = {"cu_seqlens_q": cu_seqlens, "cu_seqlens_kv": cu_seqlens, "max_seqlen_q": longest, "max_seqlen_kv": longest}
-    return way_of(
-        lambda q, k, v: attention(q, k, v, **lengths),
-        problem.apart,
-        problem.grad.flatten(1),
-        lambda x: x.view(-1, num_heads, head_dim),
-        problem.longest,
-    )
+def _cuda(make: Callable[..., Way], *modules: str, stage: int = USUAL, **settings: Any) -> Peer:
+    return Peer(functools.partial(make, **settings), ("cuda",), modules, stage)
 
 
-def xformers(problem: GpuProblem) -> Way:
-    """memory_efficient_attention of (1, T, H, D) with a block-diagonal mask."""
-    from xformers.ops import fmha, memory_efficient_attention
-
-    def make_bias() -> Any:
-        return fmha.BlockDiagonalMask.from_seqlens(problem.cu_seqlens.diff().tolist(), device=problem.qkv.device)
-
-    bias = make_bias()
-    inputs, grad = [x[None] for x in problem.apart], problem.grad[None]
-    return way_of(lambda q, k, v: memory_efficient_attention(q, k, v, attn_bias=bias), inputs, grad, lambda x: x[0], make_bias)
-
-
-def _sdpa(backend: SDPBackend | None, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    if backend is None:
-        return scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-    with sdpa_kernel(backend):
-        return scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)
-
-
-PEERS: dict[str, Callable[[GpuProblem], Way]] = {
-    "torch_varlen": torch_varlen,
-    "torch_varlen_fa3": functools.partial(torch_varlen, implementation="FA3"),
-    "torch_varlen_fa4": functools.partial(torch_varlen, implementation="FA4"),
-    "flash_attn": flash_attn,
-    "flash_attn_3": functools.partial(flash_varlen, module="flash_attn_interface"),
-    "flash_attn_4": functools.partial(flash_varlen, module="flash_attn.cute"),
-    "xformers": xformers,
-    "transformer_engine": transformer_engine,
-    "torch_nested": torch_nested,
-    "sdpa_flash": functools.partial(sdpa_equal, backend=SDPBackend.FLASH_ATTENTION),
-    "sdpa_cudnn": functools.partial(sdpa_equal, backend=SDPBackend.CUDNN_ATTENTION),
-    "sdpa_efficient": functools.partial(sdpa_equal, backend=SDPBackend.EFFICIENT_ATTENTION),
-    "sdpa_math": functools.partial(sdpa_equal, backend=SDPBackend.MATH),
-    "sdpa_padded": sdpa_padded,
-    "sdpa_padded_cudnn": functools.partial(sdpa_padded, backend=SDPBackend.CUDNN_ATTENTION),
-    "torch_flex": torch_flex,
-    "torch_nested_cudnn": functools.partial(torch_nested, backend=SDPBackend.CUDNN_ATTENTION),
+PEERS: dict[str, Peer] = {
+    "sdpa_split": Peer(sdpa_split, ("cpu",)),
+    "torch_varlen": _cuda(torch_varlen),
+    "torch_varlen_fa3": _cuda(torch_varlen, implementation="FA3"),
+    "torch_varlen_fa4": _cuda(torch_varlen, implementation="FA4"),
+    "flash_attn": _cuda(gpu_libraries.flash_attn, "flash_attn"),
+    "flash_attn_3": _cuda(gpu_libraries.flash_varlen, "flash_attn_interface", module="flash_attn_interface"),
+    "flash_attn_4": _cuda(gpu_libraries.flash_varlen, "flash_attn", module="flash_attn.cute"),
+    "xformers": _cuda(gpu_libraries.xformers, "xformers"),
+    "transformer_engine": _cuda(gpu_libraries.transformer_engine, "transformer_engine"),
+    "torch_nested": Peer(torch_nested),
+    "sdpa_flash": _cuda(sdpa_equal, backend=SDPBackend.FLASH_ATTENTION),
+    "sdpa_cudnn": _cuda(sdpa_equal, backend=SDPBackend.CUDNN_ATTENTION),
+    "sdpa_efficient": _cuda(sdpa_equal, backend=SDPBackend.EFFICIENT_ATTENTION),
+    "sdpa_math": _cuda(sdpa_equal, backend=SDPBackend.MATH),
+    "sdpa_padded": Peer(sdpa_padded),
+    "sdpa_padded_cudnn": _cuda(sdpa_padded, backend=SDPBackend.CUDNN_ATTENTION),
+    "zentorch_split": _cpu(cpu_libraries.zentorch_split, "zentorch"),
+    "vllm": _cpu(cpu_libraries.vllm, "vllm"),
+    "openvino_split": _cpu(cpu_libraries.openvino, "openvino", padded=False),
+    "openvino_padded": _cpu(cpu_libraries.openvino, "openvino", padded=True),
+    "onnxruntime_split": _cpu(cpu_libraries.onnxruntime, "onnxruntime", "onnx", padded=False),
+    "onnxruntime_padded": _cpu(cpu_libraries.onnxruntime, "onnxruntime", "onnx", padded=True),
+    # After OpenVINO, whose import forks, which is not safe beside JAX's threads.
+    "jax_padded": _cpu(cpu_libraries.jax_padded, "jax"),
+    "torch_flex": Peer(torch_flex, stage=SLOW_TO_COMPILE),
+    "torch_nested_cudnn": _cuda(torch_nested, stage=LEAST_TRIED, backend=SDPBackend.CUDNN_ATTENTION),
 }
-SLOW_TO_COMPILE = "torch_flex"
-LEAST_TRIED = "torch_nested_cudnn"
-"""Should a way end in an illegal access, which no later call on the GPU survives, it is this one."""
+"""By name, in the order in which they take turns."""
+BASIC = {
+    "cpu": ("sdpa_split", "sdpa_padded"),
+    "cuda": tuple(n for n, p in PEERS.items() if "cuda" in p.devices),
+}
+"""What a program compares with where no peers are named: on a CPU torch's two ways, on a GPU all."""
+
+
+def suite_peers(dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[Problem], Way]]:
+    """Torch's two ways on this device, with which suites compare."""
+    packed = "torch_varlen" if device.type == "cuda" and dtype != torch.float32 else "sdpa_split"
+    return {name: PEERS[name].make for name in (packed, "sdpa_padded")}
+
+
+def load_peers(path: Path) -> dict[str, Peer]:
+    """The functions that a file defines, by name; those whose name begins with an underscore are its own
+    affair.
+
+    Runs the file. Raises SystemExit where there is no such file or it defines no function.
+    """
+    if not path.is_file() or path.suffix != ".py":
+        raise SystemExit(f"--peer: {path} is no Python file")
+    found = runpy.run_path(str(path), run_name=path.stem)
+    peers = {
+        name: Peer(function)
+        for name, function in found.items()
+        if isinstance(function, FunctionType)
+        and function.__module__ == path.stem
+        and not name.startswith("_")
+    }
+    if not peers:
+        raise SystemExit(f"--peer: {path} defines no function; a peer takes a Problem and gives a Way")
+    return peers

@@ -1,192 +1,360 @@
-"""How fast is packed attention against what people use now?
+"""How fast is packed attention against what people use now? `python -m benchmarks.attention.race [--json
+FILE]`
 
-`python -m pytest benchmarks/attention/race.py` compares `ours` with torch's ways (attention_ways.py) on the GPU where there is one, else on
-the CPU. `python -m benchmarks.attention.race` compares on a CPU in more depth: dtypes, head dims, instruction sets, numbers of threads, with
-`--all-peers` the other libraries (attention_peers.py). Every way is first checked against ours, and all take turns in one process. A
-ratio is the better peer's shortest time over ours: above 1, ours is faster. The floor is what the machine needs at the least,
-
-    useful FLOPs / rate of products + exponentials / rate of exponentials,
-
-without overlap of the two. Useful are 4 n^2 D FLOPs per sequence and head forward, 2.5 times as many more backward; exponentials are
-n^2 forward, as many more backward. Both rates are the best that torch.mm on large square matrices in that dtype, and torch.exp2 in
-float32 within the cache, reached on the same threads; they run once a round beside the ways.
-"""
+On the GPU where there is one, else on the CPU. Every way of the table in peers.py is first checked against
+ours, then all take turns in one process, with a large matrix product among them. A ratio is the time of
+another way over that of ours in the same race (on a CPU the shortest, on a GPU the median): above 1, ours is
+faster. Useful are 4 n^2 D FLOPs per sequence and head forward, 2.5 times as many more backward. On a CPU the
+floor is what the machine needs at the least, useful FLOPs / rate of products + exponentials / rate of
+exponentials, without overlap of the two, at the best rates that torch.mm on large square matrices and
+torch.exp2 within the cache reached on the same threads. What a way must compute once per batch, such as the
+longest length or a mask, is timed apart and is in no ratio."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import functools
-from collections.abc import Callable, Mapping
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any
 
-import pytest
 import torch
 
-from benchmarks.attention.own_peers import load_peers
-from benchmarks.attention.patterns import PATTERNS, SUITE_PATTERNS, exponentials, lengths, useful_flops, useful_work
-from benchmarks.attention.peers_cpu import installed_peers
+from benchmarks.attention.patterns import PATTERNS, SUITE_PATTERNS, draw_lengths, useful_work
+from benchmarks.attention.peers import (
+    BASIC,
+    LEAST_TRIED,
+    PEERS,
+    SLOW_TO_COMPILE,
+    USUAL,
+    Peer,
+    load_peers,
+)
 from benchmarks.attention.problem import (
     BOTH,
     DIRECTIONS,
+    DTYPES,
+    FORWARD,
     NUM_HEADS,
     OURS,
     REFERENCE,
-    Call,
     Problem,
     Way,
     at_level,
     check,
     enter,
     ours,
-    sdpa_padded,
-    sdpa_split,
-    torch_varlen,
+    set_level,
 )
-from benchmarks.attention.tables import Case, Line, PeerLine, Rates, table_of, table_of_peers
-from benchmarks.measure.results import write_results
-from benchmarks.measure.tables import show
-from benchmarks.measure.timing import exponential_yardstick, laps_of, product_yardstick, race, yardsticks
+from benchmarks.measure.agreement import describe_error
+from benchmarks.measure.environment import describe_machine
+from benchmarks.measure.results import Race, write_results
+from benchmarks.measure.suite import NO_BFLOAT16
+from benchmarks.measure.tables import Target, best_ratio, count_met, race_tables, show, summary_table
+from benchmarks.measure.timing import compare_laps, gpu_seconds, laps_of, seconds
+from benchmarks.measure.yardsticks import Yardstick, exponential_yardstick, product_yardstick, square_product
+from lsm2.model.precision import bfloat16_is_fast
 from lsm2_kernels import _ops
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SUITE_HEAD_DIM = 64
 SETTLING_SECONDS = 0.2
+"""Before every call, where a library whose threads wait busily takes part."""
+PRODUCT_SIZE = 8192
+METADATA_ROUNDS = 3
+DRY_RUN_LENGTHS = {"uniform": [64] * 3}
+TARGETS = (
+    Target({"pattern": "aim", "head_dim": 64, "direction": FORWARD}, 400),
+    Target({"pattern": "aim", "head_dim": 64, "direction": BOTH}, 330),
+    Target({"pattern": "aim", "head_dim": 128, "direction": FORWARD}, 480),
+    Target({"pattern": "aim", "head_dim": 128, "direction": BOTH}, 400),
+    Target({"pattern": "aim", "head_dim": 64, "direction": BOTH}, 1.5, "torch_varlen"),
+    Target({"pattern": "short", "head_dim": 64, "direction": BOTH}, 2.0, "torch_varlen"),
+)
+"""On a GPU."""
+LEAST_RATIO = 0.95
+"""Nowhere on a GPU should the best peer take less of our time than this."""
 
 
-@pytest.mark.benchmark(group="attention")
-@pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("pattern", SUITE_PATTERNS)
-def bench_attention(benchmark, device, pattern, dtype, direction):
-    on_gpu = device.type == "cuda"
-    problem = Problem.random(lengths(pattern, batches=32 if on_gpu else 1), SUITE_HEAD_DIM, DTYPES[dtype], device)
-    race_attention(benchmark, problem, backward=direction == BOTH)
+@dataclass(frozen=True)
+class Settings:
+    """Of a run: how often each way takes its turn, and for how many seconds at most; a dry run is tiny, on a CPU."""
+
+    device: torch.device
+    rounds: int
+    patience: float
+    levels: tuple[str, ...]
+    dry_run: bool = False
+    rates: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
+    """By dtype and threads, the best that this machine showed so far."""
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def by(self) -> str:
+        """What ratios are of."""
+        return "median_seconds" if self.on_gpu else "shortest_seconds"
+
+    def measure(self, call: Callable[[], Any]) -> float:
+        return gpu_seconds(call) if self.on_gpu else seconds(call)
+
+    def yardsticks(self, dtype: torch.dtype) -> dict[str, Yardstick]:
+        if self.on_gpu or self.dry_run:
+            return {
+                "flops_per_second": square_product(dtype, PRODUCT_SIZE if self.on_gpu else 128, self.device)
+            }
+        return {
+            "flops_per_second": product_yardstick(dtype),
+            "exponentials_per_second": exponential_yardstick(),
+        }
 
 
-def race_attention(benchmark, problem: Problem, *, backward: bool) -> None:
-    """Ours against torch's ways on this problem's device, in a suite of pytest-benchmark."""
-    (_, _, num_heads, head_dim), dtype, device = problem.qkv.shape, problem.qkv.dtype, problem.qkv.device
-    on_gpu = device.type == "cuda"
-    packed = {"torch_varlen": torch_varlen} if on_gpu and dtype != torch.float32 else {"sdpa_split": sdpa_split}
-    makers = packed | {"sdpa_padded": sdpa_padded}
+@dataclass(frozen=True)
+class Turn:
+    """Races of some peers in both directions on one problem."""
+
+    threads: int
+    dtype: str
+    head_dim: int
+    pattern: str
+    names: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.threads} threads, {self.dtype}, D {self.head_dim}, {self.pattern}: {', '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A way in one direction, as it is called in a race."""
+
+    way: Way
+    call: Callable[[], Any]
+
+
+def race(turn: Turn, peers: dict[str, Peer], settings: Settings) -> Iterator[Race]:
+    """Ours, at every level, against these peers, in both directions."""
+    torch.set_num_threads(turn.threads)
+    dtype = DTYPES[turn.dtype]
+    lengths = draw_lengths(turn.pattern, settings.device.type)
+    if settings.dry_run:
+        lengths = DRY_RUN_LENGTHS.get(turn.pattern, [20, 33, 46])
+    problem = Problem.random(lengths, turn.head_dim, dtype, settings.device)
     our_way = ours(problem)
-    peers, errors = enter(makers, problem, our_way, backward=backward)
-    calls = {name: peer.call(backward=backward) for name, peer in peers.items()}
-    work = useful_work(problem.lengths, num_heads, head_dim, dtype, backward=backward)
-    rounds, rates = 20 if on_gpu else 5, yardsticks(dtype, device)
-    race(benchmark, our_way.call(backward=backward), calls, rounds=rounds, errors=errors, ceilings=rates, **work)
+    makers = {name: peers[name].make for name in turn.names if peers[name].missing is None}
+    missing = {name: f"{module} is not installed" for name in turn.names if (module := peers[name].missing)}
+    pause = SETTLING_SECONDS if any(peers[name].modules for name in makers) and not settings.on_gpu else 0.0
+    rulers = settings.yardsticks(dtype)
+    rates = settings.rates.setdefault((turn.dtype, turn.threads), dict.fromkeys(rulers, 0.0))
+    for direction in DIRECTIONS:
+        backward = direction == BOTH
+        able, errors = enter(makers, problem, our_way, backward=backward)
+        for level, peer in product(settings.levels[:-1], able.values()):
+            set_level(level)
+            check(peer, our_way, dtype, backward=backward)
+        calls: dict[str, Any] = {name: ruler.call for name, ruler in rulers.items()}
+        calls |= {name: Timed(peer, peer.call(backward=backward)) for name, peer in able.items()}
+        our_call = our_way.call(backward=backward)
+        calls |= {f"{OURS} {level}": at_level(level, our_call) for level in settings.levels}
+
+        def measure(call: Any) -> float:
+            with call.way.context() if isinstance(call, Timed) else contextlib.nullcontext():
+                return settings.measure(call.call if isinstance(call, Timed) else call)
+
+        laps = laps_of(calls, settings.rounds, measure=measure, patience=settings.patience, pause=pause)
+        for name, ruler in rulers.items():
+            rates[name] = max(rates[name], ruler.work / min(laps[name]))
+        work = useful_work(lengths, NUM_HEADS, turn.head_dim, dtype, backward=backward)
+        metadata = time_metadata(able)
+        for level in settings.levels:
+            ways: dict[str, dict[str, Any]] = compare_laps(
+                {OURS: laps[f"{OURS} {level}"]} | {name: laps[name] for name in able}, settings.by
+            )
+            for name, milliseconds in metadata.items():
+                ways[name]["metadata_ms"] = milliseconds
+            ways |= {name: {"error": error} for name, error in (errors | missing).items()}
+            yield make_race(turn, direction, level, settings, ways, work | {"ceilings": rates}, laps)
 
 
-class Timed(Protocol):
-    """`laps_of`, with the number of rounds and so on settled."""
-
-    def __call__(self, ways: dict[str, Call], /, *, pause: float = 0.0) -> dict[str, list[float]]: ...
-
-
-def compare(case: Case, levels: list[str], rates: Rates, timed: Timed) -> list[Line]:
-    """Race ours at every level against torch's two ways, and improve `rates`."""
-    problem = Problem.random(lengths(case.pattern), case.head_dim, DTYPES[case.dtype])
-    peers = {"sdpa_split": sdpa_split(problem), "sdpa_padded": sdpa_padded(problem)}
-    our_way = ours(problem)
-    for level, peer in product(levels, peers.values()):
-        at_level(level, lambda peer=peer: check(peer, our_way, DTYPES[case.dtype], backward=case.backward))()
-    products, exponents = product_yardstick(DTYPES[case.dtype]), exponential_yardstick()
-    calls: dict[str, Call] = {"products": products.call, "exponentials": exponents.call}
-    calls |= {name: peer.call(backward=case.backward) for name, peer in peers.items()}
-    calls |= {level: at_level(level, our_way.call(backward=case.backward)) for level in levels}
-    laps = timed(calls)
-
-    rates.products = max(rates.products, products.work / min(laps["products"]))
-    rates.exponentials = max(rates.exponentials, exponents.work / min(laps["exponentials"]))
-    flops = useful_flops(problem.lengths, NUM_HEADS, case.head_dim, backward=case.backward)
-    num_exponentials = exponentials(problem.lengths, NUM_HEADS, backward=case.backward)
-    of_peers = {name: laps[name] for name in peers}
-    return [Line(case, level, {OURS: laps[level]} | of_peers, flops, num_exponentials) for level in levels]
+def make_race(
+    turn: Turn, direction: str, level: str, settings: Settings, ways: dict, extra: dict, laps: dict
+) -> Race:
+    """As it is saved."""
+    params: dict[str, Any] = {} if settings.on_gpu else {"threads": turn.threads}
+    params |= {
+        "dtype": turn.dtype,
+        "head_dim": turn.head_dim,
+        "direction": direction,
+        "pattern": turn.pattern,
+    }
+    case = f"{turn.dtype}, D {turn.head_dim}, {direction}, {turn.pattern}"
+    if not settings.on_gpu:
+        params["level"] = level
+        case = f"{turn.threads} threads, {case}, {level}"
+    return Race("attention", case, params, ways, extra, laps.get(f"{OURS} {level}", ()))
 
 
-def compare_peers(
-    case: Case, level: str, makers: Mapping[str, Callable[[Problem], Way]], missing: Mapping[str, str], timed: Timed
-) -> PeerLine:
-    """Race ours against other ways; those that fail or are missing are reported."""
-    problem = Problem.random(lengths(case.pattern), case.head_dim, DTYPES[case.dtype])
-    our_way = ours(problem)
-    peers, errors = enter(makers, problem, our_way, backward=case.backward)
-    calls: dict[str, Call] = {OURS: at_level(level, our_way.call(backward=case.backward))}
-    laps = timed(calls | {name: peer.call(backward=case.backward) for name, peer in peers.items()}, pause=SETTLING_SECONDS)
-    notes = {OURS: level} | {name: peer.preparation for name, peer in peers.items()} | errors
-    return PeerLine(case, laps, notes | {name: f"{module} is not installed" for name, module in missing.items()})
+def left_out(turn: Turn, settings: Settings) -> Iterator[Race]:
+    """What is saved of races that would take minutes where bfloat16 is not native."""
+    for direction, level in product(DIRECTIONS, settings.levels):
+        yield make_race(turn, direction, level, settings, {OURS: {"error": NO_BFLOAT16}}, {}, {})
 
 
-def main(
-    threads: tuple[int, ...] = (2,),
-    head_dims: tuple[int, ...] = (64,),
-    dtypes: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16", "float16"),
-    patterns: tuple[Literal["aim", "short", "long", "one", "simulated", "uniform"], ...] = PATTERNS,
-    levels: tuple[str, ...] = (),
-    rounds: int = 9,
-    all_peers: bool = False,
-    peer: Path | None = None,
-    peer_rounds: int = 3,
-    patience: float = 60.0,
-    json: Path | None = None,
-) -> None:
-    """Packed attention on a CPU against torch's scaled_dot_product_attention, once per sequence and padded with a key mask.
+def time_metadata(ways: dict[str, Way]) -> dict[str, float]:
+    """Milliseconds on the host's clock, as most of it makes the host wait for the GPU."""
+    calls = {name: way.metadata for name, way in ways.items() if way.metadata is not None}
+    return {name: 1e3 * statistics.median(times) for name, times in laps_of(calls, METADATA_ROUNDS).items()}
 
-    A ratio is the better of the two over ours, shortest times of rounds in which all take turns: above 1, ours is faster.
 
-    Args:
-        threads: Numbers of threads.
-        head_dims: Head dims; there are 6 heads.
-        dtypes: Dtypes.
-        patterns: Patterns of lengths: 8 days of 150 to 1200 tokens, 32 of 20 to 300, 3744 + 1900, 1024, 8 simulated days, 8 of 512.
-        levels: Instruction sets of our kernels; the best that this machine has if none is named.
-        rounds: Rounds of the comparison with torch.
-        all_peers: Compare with other libraries too, as far as they are installed, in a second table.
-        peer: A Python file with ways of your own to compare with, too; see benchmarks/README.md.
-        peer_rounds: Rounds of that.
-        patience: Seconds after which a way takes no further turn in a comparison, so that one a hundred times slower does not hold up all.
-        json: File for all numbers.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+def plan(args: argparse.Namespace, peers: dict[str, Peer]) -> list[Turn]:
+    """In the order of their worth: first the usual ways, then those that compile long, last what may crash."""
+    by_stage = {
+        stage: tuple(name for name in peers if peers[name].stage == stage)
+        for stage in (USUAL, SLOW_TO_COMPILE, LEAST_TRIED)
+    }
+    cases = list(product(args.threads, args.dtypes, args.head_dims, args.patterns))
+    first = [case for case in cases if case[2] == args.head_dims[0]]
+    others = [case for case in cases if case not in first]
+    stages = ((cases, USUAL), (first, SLOW_TO_COMPILE), (cases, LEAST_TRIED), (others, SLOW_TO_COMPILE))
+    turns = [Turn(*case, by_stage[stage]) for group, stage in stages for case in group]
+    return [turn for turn in turns if turn.names] or [Turn(*case, ()) for case in cases]
 
-    for level in levels:
-        try:
-            at_level(level, lambda: None)()
-        except (ValueError, RuntimeError, AttributeError) as error:
-            known = ", ".join(_ops.INSTRUCTION_SETS)
-            raise SystemExit(f"--levels: no kernels for {level!r} on this machine or in this build; known are {known}") from error
-    used_levels = list(levels) or [_ops.instruction_set() or REFERENCE]
-    makers, missing = installed_peers() if all_peers else ({}, {})
-    makers |= load_peers(peer) if peer is not None else {}
-    lines: list[Line] = []
-    peer_lines: list[PeerLine] = []
-    rates: dict[str, Rates] = {}
-    cases = [Case(*case) for case in product(threads, dtypes, head_dims, DIRECTIONS, patterns)]
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    # Ctrl-C ends the measurement, not the report.
-    with Progress(*columns, console=Console(stderr=True)) as bar, contextlib.suppress(KeyboardInterrupt):
-        task = bar.add_task("", total=len(cases) * (rounds + peer_rounds * bool(makers)))
-        timed = functools.partial(laps_of, patience=patience, after_round=lambda: bar.advance(task))
-        for case in cases:
-            torch.set_num_threads(case.threads)
-            bar.update(task, description=f"{case.machine}, D {case.head_dim}, {case.direction}, {case.pattern}")
-            lines += compare(case, used_levels, rates.setdefault(case.machine, Rates()), functools.partial(timed, rounds=rounds))
-            if makers:
-                peer_lines.append(compare_peers(case, used_levels[-1], makers, missing, functools.partial(timed, rounds=peer_rounds)))
 
-    show(
-        f"{machine}: {rate.products / 1e9:.0f} GFLOP/s in products, {rate.exponentials / 1e9:.2f} G exponentials/s"
-        for machine, rate in rates.items()
+def run(turns: list[Turn], peers: dict[str, Peer], args: argparse.Namespace, settings: Settings) -> list[str]:
+    """Take the turns, save what is known after each; gives what failed. Turns that were taken leave the list."""
+    start = time.monotonic()
+    races: dict[str, Race] = args.races
+    failures: list[str] = []
+    machine = describe_machine() | {"dry_run": settings.dry_run}  # once: it starts other programs
+    with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
+        while turns and time.monotonic() - start < args.seconds:
+            turn = turns[0]
+            slow = turn.dtype == "bfloat16" and args.skip_slow and not bfloat16_is_fast(settings.device)
+            try:
+                for found in left_out(turn, settings) if slow else race(turn, peers, settings):
+                    # A peer of a later turn has its ratio to ours there; ours stays that of the first.
+                    ways = races.setdefault(found.case, found).ways
+                    ways.update({name: way for name, way in found.ways.items() if name not in ways})
+            except Exception as error:
+                failures.append(f"failed: {turn.title}: {describe_error(error)}")
+            print(f"{time.monotonic() - start:6.1f} s  {turn.title}", flush=True)
+            turns.pop(0)
+            gc.collect()
+            if args.json is not None:
+                write_results(args.json, races.values(), machine=machine | {"failures": failures})
+    return failures
+
+
+def verdicts(races: Sequence[Race]) -> list[str]:
+    """A line per target, then the closest that any peer comes."""
+    closest = min(
+        ((*best, race.case) for race in races if (best := best_ratio(race))), default=(math.nan, "", "")
     )
-    show([table_of(lines, rates), *([table_of_peers(peer_lines)] if peer_lines else [])])
-    if json is not None:
-        write_results(json, [*(line.to_race(rates[line.case.machine]) for line in lines), *(line.to_race() for line in peer_lines)])
+    met = "not measured" if math.isnan(closest[0]) else "met" if closest[0] >= LEAST_RATIO else "missed"
+    where = f"{closest[0]:.3g} ({closest[2]}, {closest[1]})"
+    line = f"{met:13}everywhere: wanted {LEAST_RATIO}x the speed of the best peer, is at the least {where}"
+    return [*(target.verdict(races) for target in TARGETS), line]
+
+
+def headline(races: Sequence[Race], by: str) -> str:
+    """The most important numbers in one line."""
+    parts = []
+    for direction in DIRECTIONS:
+        able = [race for race in races if race.params["direction"] == direction and by in race.ways[OURS]]
+        for race in able[:1]:
+            speed = race.extra["useful_flops"] / race.ways[OURS][by] / 1e12
+            best = best_ratio(race)
+            parts.append(f"{race.case} {speed:.3g} TFLOP/s" + (f", {best[0]:.2f}x {best[1]}" if best else ""))
+    return "; ".join(parts)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU where torch finds one")
+    parser.add_argument("--patterns", nargs="+", choices=SUITE_PATTERNS, help="of lengths; see patterns.py")
+    parser.add_argument(
+        "--dtypes", nargs="+", choices=DTYPES, help="default: on a CPU all, on a GPU bfloat16"
+    )
+    parser.add_argument("--head-dims", nargs="+", type=int, help="default: 64, on a GPU 64 128 32")
+    parser.add_argument("--threads", nargs="+", type=int, default=[2], help="of a CPU")
+    parser.add_argument(
+        "--levels", nargs="+", help="instruction sets of our CPU kernels; default: the best here"
+    )
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help=f"`all`, or of: {', '.join(PEERS)}")
+    parser.add_argument(
+        "--peer", type=Path, help="a Python file with ways of your own; see benchmarks/README.md"
+    )
+    parser.add_argument("--rounds", type=int, help="default: 9, on a GPU 12")
+    parser.add_argument(
+        "--patience", type=float, help="seconds after which a way takes no further turn in a race"
+    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="no race is begun after so long")
+    parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every race")
+    parser.add_argument("--dry-run", action="store_true", help="tiny problems on the CPU: shows that it runs")
+    args = parser.parse_args(arguments)
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU that torch can use; --dry-run shows on a CPU that the program runs")
+    on_gpu = torch.cuda.is_available() and args.device != "cpu" and not args.dry_run
+    kind = "cuda" if on_gpu or args.dry_run else "cpu"
+    args.device = torch.device("cuda" if on_gpu else "cpu")
+    args.skip_slow = args.dtypes is None
+    args.dtypes = args.dtypes or (["float32"] if args.dry_run else ["bfloat16"] if on_gpu else list(DTYPES))
+    args.head_dims = args.head_dims or ([64] if kind == "cpu" or args.dry_run else [64, 128, 32])
+    args.patterns = args.patterns or list(PATTERNS[kind])[-1 if args.dry_run else 0 :]
+    args.patience = args.patience or (0.4 if on_gpu else 60.0)
+    args.rounds = 2 if args.dry_run else args.rounds or (12 if on_gpu else 9)
+    named = BASIC[kind] if args.peers is None else args.peers
+    if named == ["all"]:
+        named = [name for name, peer in PEERS.items() if kind in peer.devices]
+    unknown = [name for name in named if name not in PEERS]
+    if unknown:
+        parser.error(f"--peers: there is no {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    args.table = {name: PEERS[name] for name in PEERS if name in named}
+    args.table |= load_peers(args.peer) if args.peer is not None else {}
+    best = _ops.instruction_set() or REFERENCE
+    for level in args.levels or []:
+        try:
+            set_level(level)
+        except (ValueError, RuntimeError, AttributeError):
+            known = ", ".join(_ops.INSTRUCTION_SETS)
+            parser.error(
+                f"--levels: no kernels for {level!r} on this machine or in this build; known are {known}"
+            )
+    set_level(best)
+    args.levels = (REFERENCE,) if on_gpu else tuple(args.levels or [best])
+    args.races = {}
+    return args
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    args = parse_arguments(arguments)
+    settings = Settings(args.device, args.rounds, args.patience, args.levels, args.dry_run)
+    turns = plan(args, args.table)
+    best = _ops.instruction_set() or REFERENCE
+    failures = run(turns, args.table, args, settings)
+    set_level(best)
+    races = list(args.races.values())
+    if args.dry_run:
+        print("a dry run: no number below says anything about speed")
+    show([*race_tables(races, settings.by), summary_table(races, "pattern", settings.by)])
+    print(*failures, *(f"left out for want of time: {turn.title}" for turn in turns), sep="\n")
+    lines = verdicts(races) if settings.on_gpu or args.dry_run else []
+    print(
+        *lines,
+        "; ".join(filter(None, (headline(races, settings.by), count_met(lines) if lines else ""))),
+        sep="\n",
+    )
+    if failures:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    import tyro
-
-    tyro.cli(main)
+    main()

@@ -1,8 +1,9 @@
-"""What machine is this, and how fast is it right now? `python -m benchmarks.measure.environment [--json FILE] [--dry-run]`
+"""What machine is this, and how fast is it now? `python -m benchmarks.measure.environment [--json FILE]
+[--dry-run]`
 
-Prints versions, the GPU with its clocks and temperature before and after work, and the two rates that every other number is judged by:
-a large matrix product in each dtype, and a large copy on the device, counting bytes read and bytes written. Random data, medians.
-"""
+Prints what torch.utils.collect_env finds, the GPU's clocks and temperature before and after work, and the
+rates that every other number is judged by: large matrix products by dtype, and a large copy, bytes read plus
+bytes written."""
 
 from __future__ import annotations
 
@@ -12,28 +13,33 @@ import os
 import platform
 import statistics
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import collect_env
 
-from benchmarks.measure.timing import gpu_seconds, laps_of, large_copy, seconds, square_product
+from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
+from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops
 
-PACKAGES = ("lsm2-kernels", "torch", "triton", "numpy", "pytest-benchmark", "pytest-xdist", "flash-attn", "xformers", "nvidia-cudnn-cu13")
-GPU_STATE = "clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit,utilization.gpu,memory.used"
-PRODUCT_SIZE = 8192
-COPY_BYTES = 4 << 30
-ROUNDS = 20
-
-
-def installed_version(package: str) -> str | None:
-    """Its version, or None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+PACKAGES = ("torch", "triton", "numpy", "lsm2-kernels", "flash-attn", "xformers")
+INSTRUCTION_SETS = {
+    "amx_bf16": "amx",
+    "avx512_bf16": "avx512_bf16",
+    "avx512f": "avx512",
+    "avx2": "avx2",
+    "asimd": "neon",
+}
+"""Names here by flags of /proc/cpuinfo, best first."""
+TORCH_USES = {"amx": "AVX512", "avx512_bf16": "AVX512", "avx512": "AVX512", "avx2": "AVX2"}
+"""What torch calls the best that it uses on such a processor, unless it is held to less."""
+GPU_STATE = (
+    "clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit,utilization.gpu,memory.used"
+)
+PRODUCT_SIZE, COPY_BYTES, ROUNDS = 8192, 4 << 30, 20
 
 
 def read_output(*command: str) -> str:
@@ -44,93 +50,107 @@ def read_output(*command: str) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def describe_software() -> dict[str, str | None]:
-    """Versions and the commit, as far as they can be found out."""
-    facts: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
-    facts |= {package: installed_version(package) for package in PACKAGES}
-    facts |= {"torch.version.cuda": torch.version.cuda, "torch.version.hip": torch.version.hip}
-    facts["cpu kernels"] = _ops.instruction_set() or f"none: {_ops.why_no_cpu_library}"
-    facts["commit"] = read_output("git", "rev-parse", "HEAD")
-    facts["files changed since"] = str(len(read_output("git", "status", "--porcelain", "--untracked-files=no").splitlines()))
-    return facts
+def name_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Model, family, best instruction set and cores: what tells two processors of one name apart."""
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    first = [line.split(":", 1) for line in text.split("\n\n")[0].splitlines() if ":" in line]
+    facts = {name.strip(): fact.strip() for name, fact in first}
+    names = [facts.get("model name") or platform.processor() or platform.machine()]
+    numbers = [f"{what} {facts[key]}" for what, key in FAMILY.items() if key in facts]
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    best = next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), "")
+    used = torch.backends.cpu.get_cpu_capability()
+    held = f"torch held to {used}" if TORCH_USES.get(best, used) != used else ""
+    return ", ".join(
+        part for part in (*names, " ".join(numbers), best, held, f"{os.cpu_count()} cores") if part
+    )
 
 
-def describe_hardware(device: torch.device) -> dict[str, str]:
-    """The GPU, or the CPU in a dry run."""
-    facts = {"cpu cores": str(os.cpu_count()), "device": "cpu"}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        facts["device"] = properties.name
-        facts["capability"] = f"{properties.major}.{properties.minor}"
-        facts["multiprocessors"] = str(properties.multi_processor_count)
-        facts["memory GiB"] = f"{properties.total_memory / 2**30:.1f}, free {torch.cuda.mem_get_info(device)[0] / 2**30:.1f}"
-        facts["L2 MiB"] = f"{getattr(properties, 'L2_cache_size', 0) / 2**20:.0f}"
-        facts["cuDNN"] = str(torch.backends.cudnn.version())
-        facts["driver"] = read_output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
-    return facts
-
-
-def read_gpu_state(device: torch.device) -> str:
-    """Clocks, temperature, power and who else uses the GPU, as nvidia-smi says now."""
-    return read_output("nvidia-smi", f"--query-gpu={GPU_STATE}", "--format=csv,noheader") if device.type == "cuda" else "no GPU"
+FAMILY = {"family": "cpu family", "model": "model", "stepping": "stepping"}
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a reader needs to judge numbers that are saved: processor, GPU and driver, threads, load or clocks, versions, commit."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hardware = describe_hardware(device)
-    gpu = {"gpu": hardware["device"], "driver": hardware["driver"]} if device.type == "cuda" else {"gpu": None}
-    state = {"load average": [round(load, 2) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None}
-    state |= {GPU_STATE: read_gpu_state(device)} if device.type == "cuda" else {}
-    return {"cpu_model": cpu_model(), "torch_threads": torch.get_num_threads(), **gpu, **describe_software(), "state": state}
+    """What is saved with numbers: machine, driver, versions, commit, threads, kernels, load or clocks."""
+    on_gpu = torch.cuda.is_available()
+    machine, state = name_cpu(), f"load average {os.getloadavg()}" if hasattr(os, "getloadavg") else ""
+    if on_gpu:
+        properties = torch.cuda.get_device_properties(0)
+        machine = f"{properties.name}, {properties.major}.{properties.minor}"
+        state = f"{GPU_STATE}: {read_gpu_state()}"
+    driver = collect_env.get_nvidia_driver_version(collect_env.run) if on_gpu else ""
+    changed = read_output("git", "status", "--porcelain", "--untracked-files=no").splitlines()
+    return {
+        "machine": machine,
+        "driver": driver or "",
+        "versions": ", ".join(f"{name} {found}" for name in PACKAGES if (found := installed_version(name))),
+        "commit": read_output("git", "rev-parse", "HEAD")[:12],
+        "files changed since": len(changed),
+        "torch_threads": torch.get_num_threads(),
+        "cpu kernels": _ops.instruction_set() or f"none: {_ops.why_no_cpu_library}",
+        "state": state,
+    }
 
 
-def name_machine(device: torch.device) -> str:
-    """In a few words, for headings."""
-    processor = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{cpu_model()}, {torch.get_num_threads()} threads"
-    return f"{processor}, torch {torch.__version__}"
+def installed_version(package: str) -> str | None:
+    """Its version, or None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
-def cpu_model() -> str:
-    """As the operating system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    if platform.system() == "Darwin":
-        return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor()
+def name_machine(machine: Mapping[str, Any]) -> str:
+    """In a few words, for headings: the machine and its torch."""
+    torch_version = str(machine.get("versions", "")).split(",")[0]
+    return f"{machine.get('machine', 'unknown machine')}, {torch_version or 'unknown torch'}"
+
+
+def read_gpu_state() -> str:
+    """Clocks, temperature, power and who else uses the GPU, as nvidia-smi says now."""
+    if not torch.cuda.is_available():
+        return "no GPU"
+    return read_output("nvidia-smi", f"--query-gpu={GPU_STATE}", "--format=csv,noheader")
 
 
 def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:
     """TFLOP/s of products by dtype and TB/s of a copy, all taking turns."""
     size, num_bytes, rounds = (256, 1 << 20, 2) if dry_run else (PRODUCT_SIZE, COPY_BYTES, ROUNDS)
-    measure = gpu_seconds if device.type == "cuda" else seconds
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    yardsticks = {f"{name} product TFLOP/s": square_product(dtype, size, device) for name, dtype in dtypes.items()}
-    yardsticks["copy TB/s"] = large_copy(num_bytes, device)
-    laps = laps_of({name: yardstick.call for name, yardstick in yardsticks.items()}, rounds, measure=measure)
-    return {name: yardstick.work / statistics.median(laps[name]) / 1e12 for name, yardstick in yardsticks.items()}
+    rulers = {
+        f"{name} product TFLOP/s": square_product(dtype, size, device) for name, dtype in dtypes.items()
+    }
+    rulers["copy TB/s"] = large_copy(num_bytes, device)
+    measure = gpu_seconds if device.type == "cuda" else seconds
+    laps = laps_of({name: ruler.call for name, ruler in rulers.items()}, rounds, measure=measure)
+    return {name: ruler.work / statistics.median(laps[name]) / 1e12 for name, ruler in rulers.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="file for all facts")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU: shows that the program runs, and nothing else")
-    args = parser.parse_args()
+    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU: shows that it runs")
+    args = parser.parse_args(arguments)
     device = torch.device("cpu" if args.dry_run else "cuda")
-    software, hardware = describe_software(), describe_hardware(device)
-    before = read_gpu_state(device)
+    machine, environment = describe_machine(), collect_env.get_pretty_env_info()
+    properties = str(torch.cuda.get_device_properties(device)) if device.type == "cuda" else "cpu"
+    before = read_gpu_state()
     rates = measure_rates(device, dry_run=args.dry_run)
-    state = {"before": before, "right after": read_gpu_state(device), "columns": GPU_STATE}
-    report = {"dry_run": args.dry_run, "software": software, "hardware": hardware, "state": state, "rates": rates}
+    state = {"before": before, "right after": read_gpu_state(), "columns": GPU_STATE}
+    report = {
+        "dry_run": args.dry_run,
+        "machine": machine,
+        "device": properties,
+        "state": state,
+        "rates": rates,
+    }
     if args.json is not None:
-        args.json.write_text(json.dumps(report, indent=1))
-    for name, fact in [*software.items(), *hardware.items(), *state.items()]:
+        args.json.write_text(json.dumps(report | {"environment": environment.splitlines()}, indent=1))
+    print(environment)
+    for name, fact in [*machine.items(), ("device", properties), *state.items()]:
         print(f"{name:22}{fact}")
-    summary = ", ".join(f"{what} {rate:.3g} {unit}" for (what, unit), rate in ((name.rsplit(" ", 1), rate) for name, rate in rates.items()))
-    print(f"{hardware['device']}, torch {torch.__version__}: {summary}")
+    print(f"{name_machine(machine)}: " + ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items()))
 
 
 if __name__ == "__main__":

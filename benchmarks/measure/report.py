@@ -1,35 +1,32 @@
-"""All results on one page. `python -m benchmarks.measure.report RESULT [RESULT ...] --out report.html`, files of JSON or folders of them
+"""All results on one page. `python -m benchmarks.measure.report RESULT [RESULT ...] --out report.html`
 
-Reads what the suites and the programs saved (results.py). Each comparison becomes a map: a row per case, a column per peer, a cell with
-the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is). Of a case that several files measured on the same
-machine the median counts. Peers that did not run are listed with their errors. `--readme` writes the tables of README.md and RESULTS.md
-anew instead (readme_tables.py).
-"""
+Reads CSV of benchmarks/results and JSON of suites and programs, files or folders of them. The page opens with
+one answer for each machine, then has a section for each suite: a map with a row a case and a column a peer,
+whose cells are the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is), the
+numbers, and what did not run. Of a case that several runs on one machine measured the median counts."""
 
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pages as readme_tables
-from benchmarks.measure.figures import draw_axes, draw_rooflines
-from benchmarks.measure.ratio_map import draw_ratio_map
+from benchmarks.measure.figures import (
+    draw_curves,
+    draw_panels,
+    draw_ratio_map,
+    draw_rooflines,
+    panels_by_parameter,
+)
 from benchmarks.measure.results import Race, Results, find_results
-from benchmarks.measure.tables import grouped
-from benchmarks.science import time_to_quality_report
-from benchmarks.step import figure as train_step_plot
-from benchmarks.step.tables import results_of
+from benchmarks.measure.tables import best_ratio, grouped
 from lsm2.report.html import document, figure, section, table
-from lsm2.report.plots import draw_loss
 
-QUESTIONS = {
+TITLES = {
     "attention": "Attention",
-    "attention_gpu": "Attention",
     "attention_peers": "Attention, other libraries",
     "attention_shapes": "Attention by length, batch, heads and head dim",
     "masked_attention": "masked_attention against SDPA with a mask",
@@ -38,116 +35,171 @@ QUESTIONS = {
     "packing": "Packing and unpacking (copy and clone are floors)",
     "loader": "Loader (dense_only is a floor)",
 }
+FLOORS = ("copy", "clone", "dense_only")
+"""Ways that do less than the job: no peers."""
+ANSWERED = ("attention", "attention_peers", "attention_shapes", "masked_attention", "train_step")
+"""Suites that the answer at the top is about."""
+MOST_SHOWN, MOST_NAMED = 12, 3
+RESULTS = Path(__file__).parents[1] / "results"
 
 
-def merge(races: Sequence[Race]) -> dict[str, dict[str, dict[str, Any]]]:
-    """By case, by way: what was found, of several runs medians; of a peer that did not run its error."""
-    merged: dict[str, dict[str, dict[str, Any]]] = {}
+def merge(races: Sequence[Race]) -> list[Race]:
+    """One race for each case: of several runs the medians; of a way that never ran its error."""
+    merged = []
     for case, group in grouped(races, lambda race: race.case):
         ways: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(name for race in group for name in race.ways):
             found = [race.ways[name] for race in group if name in race.ways]
-            ran = [way for way in found if way.get("ratio_to_ours") is not None]
-            numbers = {key for way in ran for key, value in way.items() if isinstance(value, float)}
+            ran = [way for way in found if not way.get("error")]
+            numbers = {key for way in ran for key, value in way.items() if isinstance(value, (int, float))}
             median = {key: statistics.median(way[key] for way in ran if key in way) for key in numbers}
-            ways[name] = median if ran else {"error": next((way["error"] for way in found if way.get("error")), "")}
-        merged[case] = ways
+            error = next((way["error"] for way in found if way.get("error")), "")
+            kept = {key: value for key, value in found[0].items() if key in ("note", "estimated_ms")}
+            ways[name] = kept | (median if ran or not error else {"error": error})
+        merged.append(Race(group[0].suite, case, group[0].params, ways, group[0].extra))
     return merged
 
 
-def map_section(suite: str, machine: str, races: Sequence[Race]) -> str:
-    """One comparison: the picture, the numbers, what did not run."""
-    ours = races[0].ours
-    merged = merge(races)
-    cells = {
-        (case, name): way["ratio_to_ours"]
-        for case, ways in merged.items()
-        for name, way in ways.items()
-        if name != ours and "ratio_to_ours" in way
-    }
-    failures = [f"{name}, {case}: {way['error']}" for case, ways in merged.items() for name, way in ways.items() if way.get("error")]
+def answer(machine: str, races: Sequence[Race]) -> str:
+    """How many times faster ours is than the best other way, over which cases, and where it is slower."""
+    sentences = []
+    for kind, suites in (("attention", ANSWERED[:-1]), ("a training step", ANSWERED[-1:])):
+        best = [
+            (*found, race) for race in races if race.suite in suites and (found := best_ratio(race, FLOORS))
+        ]
+        if not best:
+            continue
+        ratios = [ratio for ratio, _, _ in best]
+        mean, slower = statistics.geometric_mean(ratios), sorted(item[:2] for item in best if item[0] < 1)
+        named = {(ratio, way): race.case for ratio, way, race in best}
+        losses = [
+            f"{named[item]} ({item[1]} takes {item[0]:.2f} of our time)" for item in slower[:MOST_NAMED]
+        ]
+        more = f", and {len(slower) - MOST_NAMED} more" if len(slower) > MOST_NAMED else ""
+        loses = f"slower in {len(slower)}: {'; '.join(losses)}{more}" if slower else "slower in none"
+        sentences.append(
+            f"{kind} takes {mean:.2f} times less time than the best other way, over {len(best)} cases"
+            f" ({min(ratios):.2f} to {max(ratios):.3g} times; {loses})"
+        )
+    if not sentences:
+        return ""
+    text = f"On {machine}, {', and '.join(sentences)}."
+    return f'<div class="headline"><p>{escape(text)}</p></div>'
+
+
+def suite_section(suite: str, machine: str, races: Sequence[Race]) -> str:
+    """One comparison: what it comes to, then folded where it is long the picture, the numbers, what did not run."""
+    ours, races = races[0].ours, merge(races)
+    cells = {(race.case, name): ratio for race in races for name, ratio in race.ratios.items()}
     parts = [f'<p class="soft">{escape(machine)}</p>']
     if cells:
         cases, peers = (list(dict.fromkeys(key[place] for key in cells)) for place in (0, 1))
-        picture = io.BytesIO()
-        draw_ratio_map(picture, cases, peers, cells)
         lost = sum(ratio < 1 for ratio in cells.values())
         what, better = ("Peak bytes", "smaller") if suite == "memory" else ("Time", "faster")
-        caption = f"{what} of each way over {ours}: {len(cells) - lost} of {len(cells)} above 1 ({ours} is {better}), {lost} below"
-        columns = [ours, *peers]
-        rows = [([case, *(_show(merged[case].get(name, {})) for name in columns)], [""] * (1 + len(columns))) for case in cases]
-        parts += [figure(caption, picture.getvalue()), f"<details><summary>Numbers</summary>{table(['case', *columns], rows)}</details>"]
+        caption = (
+            f"{what} of each way over {ours}: {len(cells) - lost} of {len(cells)} above 1"
+            f" ({ours} is {better}), {lost} below"
+        )
+        picture = figure(caption, draw_ratio_map(cases, peers, cells))
+        means = [
+            f"{peer} {statistics.geometric_mean(ratio for (_, name), ratio in cells.items() if name == peer):.2f}x"
+            for peer in peers
+        ]
+        parts.append(f"<p>{escape(caption)}. Geometric means: {escape(', '.join(means))}.</p>")
+        parts.append(picture if len(cases) <= MOST_SHOWN else fold(f"Map of {len(cases)} cases", picture))
+        by_case = {race.case: race.ways for race in races}
+        rows = [[case, *(_show(by_case[case].get(name, {})) for name in (ours, *peers))] for case in cases]
+        numbers = table(["case", ours, *peers], [(row, [""] * len(row)) for row in rows])
+        parts.append(fold("Numbers", numbers))
+    failures = [
+        f"{name}, {race.case}: {way['error']}"
+        for race in races
+        for name, way in race.ways.items()
+        if way.get("error")
+    ]
     if failures:
-        lines = "".join(f"<p>{escape(failure)}</p>" for failure in failures)
-        parts.append(f"<details><summary>Did not run</summary>{lines}</details>")
-    return section(QUESTIONS.get(suite, suite), "\n".join(parts))
+        parts.append(
+            fold(f"Did not run: {len(failures)}", "".join(f"<p>{escape(line)}</p>" for line in failures))
+        )
+    return section(TITLES.get(suite, suite), "\n".join(parts))
+
+
+def fold(summary: str, content: str) -> str:
+    """Shown on demand."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def _show(way: dict[str, Any]) -> str:
     """Milliseconds, or megabytes a day, and the ratio to ours."""
-    if "ratio_to_ours" not in way:
+    if way.get("ratio_to_ours") is None:
         return "-"
-    number = f"{way['peak_bytes_per_day'] / 1e6:.0f} MB" if "peak_bytes_per_day" in way else f"{1e3 * way['median_seconds']:.4g} ms"
+    in_bytes = "peak_bytes_per_day" in way
+    number = (
+        f"{way['peak_bytes_per_day'] / 1e6:.0f} MB" if in_bytes else f"{1e3 * way['median_seconds']:.4g} ms"
+    )
     return f"{number} ({way['ratio_to_ours']:.2f}x)"
 
 
-def speed_sections(files: Sequence[Results]) -> Iterator[str]:
-    """Of each machine the rooflines, and speed against each axis."""
-    for machine, group in grouped(files, lambda file: file.machine_name):
-        races = [race for file in group for race in file.races]
-        rooflines = [figure(f"{dtype}. {machine}", picture) for dtype, picture in draw_rooflines(races)]
-        if rooflines:
-            yield section("Roofline: attention under the machine's ceilings", "\n".join(rooflines))
-        axes = [figure(f"Speed by {axis}, bfloat16. {machine}", picture) for axis, picture in draw_axes(races)]
-        if axes:
-            yield section("Speed of attention, one thing changing at a time", "\n".join(axes))
-
-
-def training_sections(files: Sequence[Results]) -> Iterator[str]:
-    """Training steps against missing fraction and window, losses of runs, and errors against time, for each machine and store."""
-    for machine, group in grouped(files, lambda file: file.machine_name):
-        results = {(result.case, result.way): result for file in group for result in results_of(file.races)}
-        for preset, of_preset in grouped(results.values(), lambda result: result.case.preset):
-            if len({(result.case.window, result.case.missing) for result in of_preset}) > 1:
-                picture = io.BytesIO()
-                train_step_plot.draw(picture, of_preset, machine)
-                yield section(f"Training step: {preset}", figure("Milliseconds per window", picture.getvalue()))
-    for file in files:
-        for race in (race for race in file.races if race.suite == "training_run"):
-            picture = io.BytesIO()
-            draw_loss(picture, race.extra["metrics"])
-            speed = f"{race.case}: {race.extra['days_per_second']:.4g} days/s, {race.extra['loader_wait']:.1%} of it waiting for data"
-            yield section("Training run", figure(f"{speed}. {file.machine_name}", picture.getvalue()))
-    for title, runs in time_to_quality_report.runs_of(files).items():
-        picture = io.BytesIO()
-        time_to_quality_report.draw(picture, runs, title)
-        caption = "Error of held-out people's hidden minutes; means over seeds"
-        yield section(f"Time to quality: {title.split(',')[0]}", figure(caption, picture.getvalue()))
-
-
-def render(files: Sequence[Results]) -> str:
-    """The page."""
-    shown = [(file, race) for file in files for race in file.races if len(race.ways) > 1 and race.suite != "tile_sweep"]
-    races = [(race.suite, file.machine_name, race) for file, race in shown]
-    sections = [
-        map_section(suite, machine, [race for _, _, race in group]) for (suite, machine), group in grouped(races, lambda item: item[:2])
+def figure_sections(machine: str, races: Sequence[Race]) -> Iterator[str]:
+    """Rooflines, ways against each parameter, and curves of training."""
+    rooflines = [figure(f"{dtype}. {machine}", picture) for dtype, picture in draw_rooflines(races)]
+    if rooflines:
+        yield section("Roofline: attention under the machine's ceilings", "\n".join(rooflines))
+    drawn = [
+        figure(f"Speed by {axis}. {machine}", draw_panels(panels))
+        for axis, panels in panels_by_parameter(races)
     ]
-    rows = [([file.path.name, file.machine_name, str(file.machine.get("commit") or "-")[:12]], ["", "", ""]) for file in files]
-    parts = [*sections, *speed_sections(files), *training_sections(files), section("Files", table(["file", "machine", "commit"], rows))]
-    return document("lsm2-kernels: benchmarks", ["<h1>lsm2-kernels: benchmarks</h1>", *parts])
+    if drawn:
+        yield section("Speed, one thing changing at a time", "\n".join(drawn))
+    trained = [race for race in races if "curve" in race.extra]
+    for (suite, store), group in grouped(trained, lambda race: (race.suite, race.params.get("store", ""))):
+        name = next(name for name in ("error", "loss") if name in group[0].extra["curve"])
+        picture = draw_curves(group, name, [x for x in ("seconds", "days") if x in group[0].extra["curve"]])
+        caption = f"{', '.join(filter(None, (store, name)))}; means over seeds. {machine}"
+        yield section(suite.replace("_", " ").capitalize(), figure(caption, picture))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def render(runs: Sequence[Results]) -> str:
+    """The page."""
+    by_machine = [
+        (machine, [race for run in group for race in run.races])
+        for machine, group in grouped(runs, lambda run: run.machine_name)
+    ]
+    parts = ["<h1>lsm2-kernels: benchmarks</h1>"]
+    parts += [answer(machine, merge_by_suite(races)) for machine, races in by_machine]
+    for machine, races in by_machine:
+        shown = [race for race in races if race.suite != "tile_sweep" and is_comparison(race)]
+        parts += [
+            suite_section(suite, machine, group) for suite, group in grouped(shown, lambda race: race.suite)
+        ]
+    for machine, races in by_machine:
+        parts += figure_sections(machine, merge_by_suite(races))
+    rows = [
+        ([run.run, run.machine_name, str(run.machine.get("commit") or "-")[:12]], [""] * 3) for run in runs
+    ]
+    parts.append(section("Runs", table(["run", "machine", "commit"], rows)))
+    return document("lsm2-kernels: benchmarks", parts)
+
+
+def merge_by_suite(races: Sequence[Race]) -> list[Race]:
+    """Cases of different suites may have one name."""
+    return [race for _, group in grouped(races, lambda race: race.suite) for race in merge(group)]
+
+
+def is_comparison(race: Race) -> bool:
+    """Whether ways were compared, or why they were not."""
+    return bool(race.ratios) or any(way.get("error") for way in race.ways.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "results", nargs="*", type=Path, default=[Path(__file__).parents[1] / "results"], help="default: benchmarks/results"
+        "results", nargs="*", type=Path, default=[RESULTS], help="default: benchmarks/results"
     )
     parser.add_argument("--out", type=Path, default=Path("report.html"))
-    parser.add_argument("--readme", action="store_true", help="write the tables of README.md and RESULTS.md anew from results/")
-    args = parser.parse_args()
-    if args.readme:
-        readme_tables.update()
-        return
+    args = parser.parse_args(arguments)
     args.out.write_text(render(find_results(args.results)))
     print(args.out)
 

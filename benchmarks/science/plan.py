@@ -1,4 +1,5 @@
-"""What would pre-training at scale take? `python -m benchmarks.science.plan --gpus N --people P [--measured train_step.json] [--check]`
+"""What would pre-training at scale take? `python -m benchmarks.science.plan --gpus N --people P [--measured
+train_step.json] [--check]`
 
 A step, on each of N GPUs with B days of its own, is modelled as
 
@@ -7,9 +8,9 @@ A step, on each of N GPUs with B days of its own, is modelled as
     all-reduce  2 (N - 1) / N x weights x 4 bytes / link rate: after the backward pass, not beside it, as the trainer does it
     loader      B / (workers / time to read, normalise, mask and pack a day): beside all that, so it counts only where it is longer
 
-Shares, tokens and the loader's time are measured here on simulated days, compute is what the file says, rates of memory and link are
-options, assumed until somebody measures them. `--check` trains with 1, 2 and 4 processes on this machine and compares.
-"""
+Shares, tokens and the loader's time are measured here on simulated days, compute is what the file says, rates
+of memory and link are options, assumed until somebody measures them. `--check` trains with 1, 2 and 4
+processes on this machine and compares."""
 
 from __future__ import annotations
 
@@ -29,10 +30,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure.results import find_results
+from benchmarks.measure.results import Race, find_results
 from benchmarks.measure.tables import empty_table, show
 from benchmarks.measure.timing import seconds
-from benchmarks.step.tables import results_of
 from lsm2 import LSM2, presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
@@ -65,13 +65,18 @@ class Measured:
     @classmethod
     def read(cls, path: Path, preset: str) -> Measured:
         """From a file of benchmarks.step.race --json; raises SystemExit where the preset is not in it."""
-        (file,) = find_results([path])
-        for result in results_of(file.races):
-            case, rates = result.case, result.rates()
-            if (result.way, case.preset, case.window, case.missing) == (WAY, preset, "day", MISSING) and rates and result.peak_bytes:
-                return cls(file.machine_name, rates["days_per_second"], result.peak_bytes / case.num_windows)
+        for run in find_results([path]):
+            for race in run.races:
+                way = race.ways.get(WAY, {}) if is_measured(race, preset) else {}
+                if {"days_per_second", "peak_bytes"} <= set(way):
+                    return cls(
+                        run.machine_name,
+                        way["days_per_second"],
+                        way["peak_bytes"] / race.params["num_windows"],
+                    )
+        wanted = f"{WAY}, {preset}, a day, {MISSING:.0%} missing"
         raise SystemExit(
-            f"{path} has no time of {WAY}, {preset}, a day, {MISSING:.0%} missing; measure it with benchmarks.step.race --targets"
+            f"{path} has no time of {wanted}; measure it with benchmarks.step.race --targets --json FILE"
         )
 
 
@@ -94,7 +99,9 @@ class Cohort:
         indices = list(range(len(store)))
         num_days = min(64, len(store))
         train = TrainConfig(batch_days=num_days, num_workers=0)
-        batches = StepBatches(store, indices, Normalization.fit(store, indices), config, train, Ranks(0, 1, torch.device("cpu")))
+        batches = StepBatches(
+            store, indices, Normalization.fit(store, indices), config, train, Ranks(0, 1, torch.device("cpu"))
+        )
         taken: list[Any] = []
 
         def take(step: int) -> None:
@@ -104,12 +111,16 @@ class Cohort:
 
         laps = [seconds(lambda step=step: take(step)) for step in range(3)]
         tensors = [getattr(taken[0], field.name) for field in dataclasses.fields(taken[0])]
-        device_bytes = sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor)) / taken[0].num_days
+        device_bytes = (
+            sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor)) / taken[0].num_days
+        )
         days = np.random.default_rng(0).integers(len(store), size=gpus * days_per_gpu).tolist()
         day_ids = store.days["day_id"].to_pylist()
         epochs = list(range(len(days)))  # another mask for each, though days repeat
         work = Workload(store, indices, config).of(days, 0, epochs, [day_ids[day] for day in days])
-        shares = [sum(amount for amount, _ in part) for part in balance([(amount, 0) for amount in work], gpus)]
+        shares = [
+            sum(amount for amount, _ in part) for part in balance([(amount, 0) for amount in work], gpus)
+        ]
         store_bytes = sum(file.stat().st_size for file in Path(store.path).rglob("*.arrow")) / len(store)
         return cls(store_bytes, device_bytes, min(laps) / num_days, max(shares) / statistics.mean(shares))
 
@@ -157,12 +168,21 @@ class Plan:
             (f"step of {self.gpus} x {self.days_per_gpu} days", f"{self.step_seconds:.3g} s"),
             ("slowest GPU's work over the mean", f"{self.cohort.slowest_share:.3f}"),
             ("days/s", f"{self.days_per_second:,.0f}"),
-            (f"epoch of {days:,.0f} days ({24 * days / 1e6:.1f} million hours)", _duration(days / self.days_per_second)),
+            (
+                f"epoch of {days:,.0f} days ({24 * days / 1e6:.1f} million hours)",
+                _duration(days / self.days_per_second),
+            ),
             ("memory of a GPU", f"{memory / 1e9:.3g} GB"),
             ("store", f"{days * self.cohort.store_bytes / 1e9:,.0f} GB"),
             ("read from the store", f"{self.days_per_second * self.cohort.store_bytes / 1e6:,.3g} MB/s"),
-            ("copied to each GPU", f"{self.days_per_second / self.gpus * self.cohort.device_bytes / 1e6:,.3g} MB/s"),
-            ("loader's workers needed for each GPU", f"{self.days_per_second / self.gpus * self.cohort.loader_seconds:.2g}"),
+            (
+                "copied to each GPU",
+                f"{self.days_per_second / self.gpus * self.cohort.device_bytes / 1e6:,.3g} MB/s",
+            ),
+            (
+                "loader's workers needed for each GPU",
+                f"{self.days_per_second / self.gpus * self.cohort.loader_seconds:.2g}",
+            ),
         ]
 
 
@@ -187,37 +207,85 @@ def check(store: DayStore, folder: Path, days_per_rank: int) -> list[tuple[int, 
 
 def _train(store: DayStore, out: Path, ranks: int, days_per_rank: int) -> float:
     """Days per second of a short run, by the median step."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "lsm2", "pretrain"]
-    options = {"data": store.path, "out": out, "steps": CHECK_STEPS, "batch-days": ranks * days_per_rank, "num-workers": 0}
-    command += ["tiny", "--device", "cpu", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+        "-m",
+        "lsm2",
+        "pretrain",
+    ]
+    options = {
+        "data": store.path,
+        "out": out,
+        "steps": CHECK_STEPS,
+        "batch-days": ranks * days_per_rank,
+        "num-workers": 0,
+    }
+    command += [
+        "tiny",
+        "--device",
+        "cpu",
+        *(text for name, value in options.items() for text in (f"--{name}", str(value))),
+    ]
+    done = subprocess.run(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"training with {ranks} processes failed:\n{done.stderr[-2000:]}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return statistics.median(line["days_per_second"] for line in lines[WARM_UP_STEPS:])
 
 
+def is_measured(race: Race, preset: str) -> bool:
+    """Whether a race times a step of days, about half of them missing."""
+    params = race.params
+    case = params.get("preset"), params.get("window"), params.get("missing")
+    return race.suite == "train_step" and case == (preset, "day", MISSING)
+
+
 def newest_results(preset: str) -> Path:
-    """The last dated train_step file that times this preset, one of a GPU before one of a CPU."""
-    files = sorted(RESULTS.glob("*/train_step*.json"), key=lambda path: ("GPU" in path.parent.name or "NVIDIA" in path.parent.name, path))
-    for path in reversed(files):
-        (file,) = find_results([path])
-        if any(result.case.preset == preset and result.way == WAY for result in results_of(file.races)):
+    """The last dated file of results that times this preset, one of a GPU before one of a CPU."""
+    files = sorted(RESULTS.glob("*.csv"), key=lambda path: ("NVIDIA" in path.name, path.name), reverse=True)
+    for path in files:
+        if any(is_measured(race, preset) for run in find_results([path]) for race in run.races):
             return path
-    raise SystemExit(f"no results in {RESULTS} time {preset}; measure with benchmarks.step.race --json FILE and give --measured FILE")
+    raise SystemExit(
+        f"no results in {RESULTS} time {preset}; measure with benchmarks.step.race --json FILE and give it"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each; default: the paper's")
+    parser.add_argument(
+        "--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each; default: the paper's"
+    )
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="base")
     parser.add_argument("--days-per-gpu", type=int, default=64, help="in a step")
-    parser.add_argument("--measured", type=Path, help="file of benchmarks.step.race --json; default: the newest in benchmarks/results")
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        help="file of benchmarks.step.race --json; default: the newest in benchmarks/results",
+    )
     parser.add_argument("--memory-tb-s", type=float, default=3.0, help="of a GPU's memory")
-    parser.add_argument("--link-gb-s", type=float, default=50.0, help="of all-reduce, each GPU's part (the bus rate of nccl-tests)")
+    parser.add_argument(
+        "--link-gb-s",
+        type=float,
+        default=50.0,
+        help="of all-reduce, each GPU's part (the bus rate of nccl-tests)",
+    )
     parser.add_argument("--workers", type=int, default=8, help="of the loader, for each GPU")
-    parser.add_argument("--check", action="store_true", help="train with 1, 2 and 4 processes here and compare; about two minutes")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="train with 1, 2 and 4 processes here and compare; about two minutes",
+    )
     args = parser.parse_args(arguments)
     config: LSM2Config = getattr(presets, args.preset)()
     path = args.measured or newest_results(args.preset)
@@ -231,7 +299,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = empty_table((f"{args.preset}, {args.gpus} devices",), ("predicted",))
         for name, number in plan.lines(args.people):
             table.add_row(name, number)
-        show([f"compute as measured on {measured.machine} ({path.name}); memory and link rates are assumed", table])
+        show(
+            [
+                f"compute as measured on {measured.machine} ({path.name}); memory and link rates are assumed",
+                table,
+            ]
+        )
         if args.check:
             table = empty_table(("processes",), ("days/s predicted", "measured", "measured / predicted"))
             for ranks, predicted, found in check(store, Path(folder), days_per_rank=4):

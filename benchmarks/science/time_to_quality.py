@@ -1,11 +1,13 @@
-"""Which recipe is soonest as good? `python -m benchmarks.science.time_to_quality [STORE] [--variants ...] [--json FILE] [--plot FILE.png]`
+"""Which recipe is soonest as good? `python -m benchmarks.science.time_to_quality [STORE] [--variants ...]
+[--json FILE] [--plot FILE.png]`
 
-Every variant changes one thing of the reference (the preset with its defaults), and trains for the same time: first all take turns for a
-few steps; the medians say how long a step is, without the loader, which in training works in other processes, and so how many steps each
-may take. Then, seed after seed, all train in turn, a part of their steps at a time, and after each part the average of the weights
-reconstructs hidden parts of days of people who were held out; each seed holds out others. The error is the mean over TASKS of the squared
-error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that a curve is what training would have
-given at any time. Without STORE a cohort is simulated.
+Every variant changes one thing of the reference (the preset with its defaults), and trains for the same time:
+first all take turns for a few steps; the medians say how long a step is, without the loader, which in
+training works in other processes, and so how many steps each may take. Then, seed after seed, all train in
+turn, a part of their steps at a time, and after each part the average of the weights reconstructs hidden
+parts of days of people who were held out; each seed holds out others. The error is the mean over TASKS of the
+squared error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that
+a curve is what training would have given at any time. Without STORE a cohort is simulated.
 
 At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over people, predicts labels.csv
 where the store has one (mean correlation over the labels); otherwise a ridge classifier tells whose day it is (share that is right).
@@ -19,22 +21,23 @@ import argparse
 import dataclasses
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.csv
-import pytest
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.measure.environment import name_machine
-from benchmarks.measure.results import write_results
+from benchmarks.measure.environment import describe_machine, name_machine
+from benchmarks.measure.figures import draw_curves
+from benchmarks.measure.results import Race, write_results
 from benchmarks.measure.tables import show
-from benchmarks.measure.timing import seconds
-from benchmarks.science.time_to_quality_report import Run, draw, table
+from benchmarks.measure.timing import seconds, summarise
+from benchmarks.science.time_to_quality_report import REFERENCE, SUITE, Run, table
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.keyed_rng import keyed_rng
@@ -48,7 +51,13 @@ from lsm2.training.batches import StepBatches, load_steps
 from lsm2.training.ranks import Ranks
 from lsm2.training.step import Trainer
 
-TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_1", "signal_imputation_2")
+TASKS = (
+    "random_80",
+    "temporal_interpolation_60",
+    "temporal_extrapolation_60",
+    "signal_imputation_1",
+    "signal_imputation_2",
+)
 LEARNING_RATE = 2e-3
 VALIDATION_DAYS, PROBE_DAYS = 12, 120
 CALIBRATION_STEPS = 15
@@ -77,12 +86,16 @@ VARIANTS: dict[str, Callable[[LSM2Config], LSM2Config]] = {
     "queries_1/4": lambda config: masks(config, query_share=1 / 4),
     "queries_1/16": lambda config: masks(config, query_share=1 / 16),
     "visible_cap": lambda config: masks(config, max_visible=few_visible(config)),
-    "visible_cap_queries_1/4": lambda config: masks(config, max_visible=few_visible(config), query_share=1 / 4),
+    "visible_cap_queries_1/4": lambda config: masks(
+        config, max_visible=few_visible(config), query_share=1 / 4
+    ),
     "one_kind_a_batch": lambda config: config,
     "random_mostly": lambda config: masks(config, random_share=0.8, time_share=0.1, signal_share=0.1),
     "joint": lambda config: dataclasses.replace(config, decoder="joint"),
     "full": lambda config: dataclasses.replace(config, decoder="full"),
-    "paper": lambda config: dataclasses.replace(config, **{name: getattr(presets.paper(), name) for name in PAPER}),
+    "paper": lambda config: dataclasses.replace(
+        config, **{name: getattr(presets.paper(), name) for name in PAPER}
+    ),
 }
 
 
@@ -92,7 +105,13 @@ class OneKindBatches(StepBatches):
     def __getitem__(self, step: int):
         usual = self.model
         shares = np.array([getattr(usual.masking, kind) for kind in KINDS])
-        chosen = KINDS[int(np.searchsorted(np.cumsum(shares / shares.sum()), keyed_rng("kind", self.train.seed, step).random()))]
+        chosen = KINDS[
+            int(
+                np.searchsorted(
+                    np.cumsum(shares / shares.sum()), keyed_rng("kind", self.train.seed, step).random()
+                )
+            )
+        ]
         self.model = masks(usual, **{kind: float(kind == chosen) for kind in KINDS})
         try:
             return super().__getitem__(step)
@@ -117,7 +136,11 @@ class Training:
         days = self.store.indices_of([person for person in self.store.subjects if person not in heldout])
         normalization = Normalization.fit(self.store, days)
         settings = TrainConfig(
-            steps=self.num_steps, learning_rate=LEARNING_RATE, final_learning_rate=LEARNING_RATE, seed=self.seed, num_workers=0
+            steps=self.num_steps,
+            learning_rate=LEARNING_RATE,
+            final_learning_rate=LEARNING_RATE,
+            seed=self.seed,
+            num_workers=0,
         )
         ranks = Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(self.seed)
@@ -128,7 +151,9 @@ class Training:
     def advance(self, steps: int) -> list[float]:
         """Train for some steps more; the seconds of each, without its loading."""
         until, laps = self.steps_done + steps, []
-        for step, parts in enumerate(load_steps(self.batches, self.steps_done, until, self.trainer.ranks.device), start=self.steps_done):
+        for step, parts in enumerate(
+            load_steps(self.batches, self.steps_done, until, self.trainer.ranks.device), start=self.steps_done
+        ):
             laps.append(seconds(lambda step=step, parts=parts: self.trainer.step(step, parts, False)))
         self.steps_done = until
         return laps
@@ -141,11 +166,24 @@ class Training:
 
     def validate(self) -> dict[str, float]:
         """By task: squared error over that of the mean; on days with too little data for a task it is absent."""
-        tasks = [task for task in TASKS if not task.startswith("signal") or int(task.rsplit("_", 1)[1]) < self.config.num_signals]
+        tasks = [
+            task
+            for task in TASKS
+            if not task.startswith("signal") or int(task.rsplit("_", 1)[1]) < self.config.num_signals
+        ]
         report = evaluate_generative(
-            self.model(), self.store, self.heldout, max_days=VALIDATION_DAYS, tasks=tasks, progress=False, batch_days=4
+            self.model(),
+            self.store,
+            self.heldout,
+            max_days=VALIDATION_DAYS,
+            tasks=tasks,
+            progress=False,
+            batch_days=4,
         )
-        return {task: methods["aim"]["mse"] / methods["mean"]["mse"] for task, methods in report["generative"].items()}
+        return {
+            task: methods["aim"]["mse"] / methods["mean"]["mse"]
+            for task, methods in report["generative"].items()
+        }
 
 
 def probe(model: LSM2, store: DayStore, seed: int) -> float:
@@ -166,15 +204,24 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
         known = np.isin(people, names[counts >= 4])
         recognise = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES))
         folds = StratifiedKFold(4, shuffle=True, random_state=seed)
-        return float(np.mean(np.asarray(cross_val_predict(recognise, embeddings[known], people[known], cv=folds)) == people[known]))
+        return float(
+            np.mean(
+                np.asarray(cross_val_predict(recognise, embeddings[known], people[known], cv=folds))
+                == people[known]
+            )
+        )
     rows = {row.pop("subject"): row for row in pyarrow.csv.read_csv(labels).to_pylist()}
     names = sorted(set(people))
     of_person = np.stack([embeddings[people == name].mean(0) for name in names])
     regression = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
     folds = KFold(5, shuffle=True, random_state=seed)
     wanted = np.array([list(rows[name].values()) for name in names], dtype=float)
-    predicted = [np.asarray(cross_val_predict(regression, of_person, column, cv=folds)) for column in wanted.T]
-    return float(np.mean([np.corrcoef(column, guess)[0, 1] for column, guess in zip(wanted.T, predicted, strict=True)]))
+    predicted = [
+        np.asarray(cross_val_predict(regression, of_person, column, cv=folds)) for column in wanted.T
+    ]
+    return float(
+        np.mean([np.corrcoef(column, guess)[0, 1] for column, guess in zip(wanted.T, predicted, strict=True)])
+    )
 
 
 def time_steps(trainings: list[Training], advance: Callable[[str], object]) -> list[float]:
@@ -188,9 +235,14 @@ def time_steps(trainings: list[Training], advance: Callable[[str], object]) -> l
 
 
 def train_all(
-    store: DayStore, config: LSM2Config, variants: list[str], budget: float, seeds: list[int], advance: Callable[[str], object]
-) -> Iterator[Run]:
-    """Runs as they finish, all variants of a seed at once."""
+    store: DayStore,
+    config: LSM2Config,
+    variants: list[str],
+    budget: float,
+    seeds: list[int],
+    advance: Callable[[str], object],
+) -> Iterator[tuple[Training, float, dict[str, Any]]]:
+    """Trainings as they finish, all variants of a seed at once, each with its seconds a step, probe and curve."""
 
     def start(name: str, seed: int, num_steps: int) -> Training:
         return Training(name, store, VARIANTS[name](config), seed, num_steps)
@@ -199,37 +251,39 @@ def train_all(
     num_steps = [max(FEWEST_STEPS, round(budget / time)) for time in step_seconds]
     for seed in seeds:
         trainings = [start(name, seed, count) for name, count in zip(variants, num_steps, strict=True)]
-        curves: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
+        found: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
         for part in range(1, PARTS + 1):
             for training in trainings:
                 advance(f"seed {seed}, {training.variant}, part {part} of {PARTS}")
                 training.advance(training.num_steps * part // PARTS - training.steps_done)
-                curves[training.variant].append((training.steps_done, training.validate()))
+                found[training.variant].append((training.steps_done, training.validate()))
         for training, time in zip(trainings, step_seconds, strict=True):
             advance(f"seed {seed}, {training.variant}, probe")
-            yield Run(
-                training.variant,
-                seed,
-                time,
-                training.batches.train.batch_days or 0,
-                curves[training.variant],
-                probe(training.model(), store, seed),
-            )
+            curve = make_curve(found[training.variant], time, training.batches.train.batch_days or 0)
+            yield training, time, {"probe": probe(training.model(), store, seed), "curve": curve}
 
 
-@pytest.mark.benchmark(group="time_to_quality")
-def bench_time_to_quality(benchmark, tmp_path):
-    """Half a minute of training in the reference's way; what it reached is in extra_info."""
-    store = write_cohort(tmp_path / "cohort", people=12, days_per_person=4, seed=0)
-    training = Training("reference", store, masks(presets.tiny(), max_visible=128, query_share=1 / 4), 0, 60)
-    benchmark.pedantic(lambda: training.advance(20), rounds=3)
-    benchmark.extra_info["error_over_mean_fill"] = training.validate()
-    print(f"  {training.steps_done} steps: {training.validate()}")
+def make_curve(
+    found: list[tuple[int, dict[str, float]]], step_seconds: float, batch_days: int
+) -> dict[str, list[float]]:
+    """At each validation: steps, seconds and days of training, the mean error, and that of each task."""
+    steps = [float(count) for count, _ in found]
+    tasks = {task: [errors[task] for _, errors in found] for task in found[0][1]}
+    return {
+        "steps": steps,
+        "seconds": [count * step_seconds for count in steps],
+        "days": [count * batch_days for count in steps],
+        "error": [statistics.mean(errors.values()) for _, errors in found],
+    } | tasks
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", nargs="?", type=Path, help="folder of a store of days; default: 100 people are simulated for 8 days each")
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "store", nargs="?", type=Path, help="of days; default: 100 people are simulated for 8 days"
+    )
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seconds", type=float, default=120.0, help="of training for each variant and seed")
@@ -237,14 +291,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every run")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="picture; needs matplotlib")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    variants = [name for name in VARIANTS if name in args.variants or name == "reference"]
-    machine = name_machine(device)
-    runs: list[Run] = []
+    variants = [name for name in VARIANTS if name in args.variants or name == REFERENCE]
+    machine = describe_machine()
+    races: list[Race] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = args.store or write_cohort(Path(folder) / "simulated", people=100, days_per_person=8, seed=0, progress=True).path
+        path = args.store
+        if path is None:
+            path = write_cohort(
+                Path(folder) / "simulated", people=100, days_per_person=8, seed=0, progress=True
+            ).path
         store = DayStore.open(path)
         name = Path(path).resolve().name
         config = dataclasses.replace(
@@ -255,16 +312,25 @@ def main() -> None:
         )
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=len(variants) * (1 + CALIBRATION_STEPS + len(args.seeds) * (PARTS + 1)))
-            for run in train_all(
-                store, config, variants, args.seconds, args.seeds, lambda text: bar.update(task, advance=1, description=text)
+            turns = len(variants) * (1 + CALIBRATION_STEPS + len(args.seeds) * (PARTS + 1))
+            task = bar.add_task("", total=turns)
+
+            def advance(text: str) -> None:
+                bar.update(task, advance=1, description=text)
+
+            for training, time, extra in train_all(
+                store, config, variants, args.seconds, args.seeds, advance
             ):
-                runs.append(run)
+                params = {"store": name, "preset": args.preset, "seconds": args.seconds}
+                params |= {"variant": training.variant, "seed": training.seed}
+                case = f"{name}, {args.preset}, {training.variant}, seed {training.seed}"
+                races.append(Race(SUITE, case, params, {"ours": summarise([time])}, extra, [time]))
                 if args.json is not None:
-                    write_results(args.json, [run.to_race({"store": name, "preset": args.preset, "seconds": args.seconds}) for run in runs])
-    show([table(runs, f"{name}, {args.preset}, {args.seconds:g} s a run; {machine}")])
+                    write_results(args.json, races, machine=machine)
+    title = f"{name}, {args.preset}, {args.seconds:g} s a run; {name_machine(machine)}"
+    show([table([Run.from_race(race) for race in races], title)])
     if args.plot is not None:
-        draw(args.plot, runs, f"{name}, {args.preset}. {machine}")
+        args.plot.write_bytes(draw_curves(races, "error", ["seconds", "days"]))
 
 
 if __name__ == "__main__":

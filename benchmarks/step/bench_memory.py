@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.measure.suite import name_dtype, native_dtype
 from benchmarks.step.memory import measure_peak_bytes
 from benchmarks.step.tables import OURS
 from benchmarks.step.ways import Days, Step, small_config
@@ -16,14 +17,18 @@ PEERS = ("ours_joint", "ours_full", "padded", "paper", "dense")
 @pytest.mark.parametrize("missing", [0.2, 0.49, 0.8], ids="{:.0%}-missing".format)
 def bench_memory(benchmark, device, dry_run, missing):
     preset, num_days = (presets.base(), 64) if device.type == "cuda" else (presets.tiny(), 2)
-    preset = small_config() if dry_run else preset
-    days = Days.draw(preset, num_days, missing)
+    days = Days.draw(small_config() if dry_run else preset, num_days, missing)
     peaks = {}
     for name in (OURS, *PEERS):
         step = Step.of(name, days, device, "auto")
         if device.type == "cuda":
             step()  # compiles kernels
         peaks[name] = measure_peak_bytes(step, device) / num_days
-    benchmark.extra_info["ways"] = {name: {"peak_bytes_per_day": peak, "ratio_to_ours": peak / peaks[OURS]} for name, peak in peaks.items()}
+    ways = {
+        name: {"peak_bytes_per_day": peak, "ratio_to_ours": peak / peaks[OURS]}
+        for name, peak in peaks.items()
+    }
+    benchmark.extra_info.update(ways=ways, dtype=name_dtype(native_dtype(device)))
     benchmark.pedantic(Step.of(OURS, days, device, "auto"), rounds=1)
-    print(f"\n  {missing:.0%} missing: " + ", ".join(f"{name} {peak / 1e6:.1f} MB a day" for name, peak in peaks.items()))
+    megabytes = ", ".join(f"{name} {peak / 1e6:.1f} MB a day" for name, peak in peaks.items())
+    print(f"\n  {missing:.0%} missing: {megabytes}")

@@ -1,9 +1,10 @@
-"""The `full` model as others compute it: plain PyTorch with the weights of an `LSM2`, a place for every token, and key masks.
+"""The `full` model as others compute it: plain PyTorch with the weights of an `LSM2`, a place for every
+token, and key masks.
 
-Which tokens enter the encoder differs: all of them, half of them, or as many as the day with the most visible ones has. This choice is
-made once per batch, before the step. Then every way gives the loss of the model itself. Key masks are (B, 1, 1, n) and broadcast, the
-cheapest form for scaled_dot_product_attention; positions of all tokens are broadcast, too, and only what was encoded is projected.
-"""
+Which tokens enter the encoder differs: all of them, half of them, or as many as the day with the most visible
+ones has. This choice is made once per batch, before the step. Then every way gives the loss of the model
+itself. Key masks are (B, 1, 1, n) and broadcast, the cheapest form for scaled_dot_product_attention;
+positions of all tokens are broadcast, too, and only what was encoded is projected."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ def choose_half(days: DenseBatch) -> ChosenBatch:
     num_tokens = days.visible.shape[1]
     count = num_tokens - int(DROPPED * num_tokens)
     if int(days.visible.sum(1).max()) > count:
-        raise ValueError(f"a day has more than {count} visible tokens: the paper's way would drop some, and compute another loss")
+        raise ValueError(
+            f"a day has more than {count} visible tokens: the paper's way would drop some, and compute another loss"
+        )
     return _choose_first(days, count)
 
 
@@ -96,7 +99,11 @@ def _choose_first(days: DenseBatch, count: int) -> ChosenBatch:
 def full_loss(model: LSM2, batch: ChosenBatch) -> Tensor:
     """Encode the chosen tokens, put them into their places, decode all N."""
     encoder = model.encoder
-    positions = encoder.positions.table if batch.ids is None else encoder.positions(batch.ids.flatten()).unflatten(0, batch.ids.shape)
+    positions = (
+        encoder.positions.table
+        if batch.ids is None
+        else encoder.positions(batch.ids.flatten()).unflatten(0, batch.ids.shape)
+    )
     tokens = encoder.embed(batch.patches) + positions
     for block in cast(Iterable[SelfBlock], encoder.blocks):
         tokens = apply_block(block, tokens, lambda attention, x: attend_dense(attention, x, batch.key_mask))
@@ -129,7 +136,9 @@ def apply_block(block: SelfBlock, tokens: Tensor, attend: Attend) -> Tensor:
 def attend_dense(attention: SelfAttention, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
     """tokens (B, n, width) -> (B, n, width), before the output layer."""
     # Taken apart in this order, the gradients of q, k and v are put together in one copy, in the layout that the linear layer wants.
-    q, k, v = (x.transpose(1, 2) for x in attention.qkv(tokens).unflatten(-1, (3, attention.heads, -1)).unbind(2))
+    q, k, v = (
+        x.transpose(1, 2) for x in attention.qkv(tokens).unflatten(-1, (3, attention.heads, -1)).unbind(2)
+    )
     return scaled_dot_product_attention(q, k, v, attn_mask=key_mask).transpose(1, 2).flatten(2)
 
 

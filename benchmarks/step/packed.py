@@ -1,11 +1,12 @@
-"""The model on packed tokens with torch's own attention for sequences of different lengths, and the weights of an `LSM2`.
+"""The model on packed tokens with torch's own attention for sequences of different lengths, and the weights
+of an `LSM2`.
 
 - nested: SDPA on jagged nested tensors, which are views of the packed rows; q, k and v come from a product each, so that nothing is copied;
 - flex: compiled FlexAttention with a document mask.
 
-Both with the `full` decoder, where every day has all N tokens and plain SDPA needs no mask, and with the `cross` decoder. What they need to
-know of a batch, such as the longest length or the block mask, is found once, before the step.
-"""
+Both with the `full` decoder, where every day has all N tokens and plain SDPA needs no mask, and with the
+`cross` decoder. What they need to know of a batch, such as the longest length or the block mask, is found
+once, before the step."""
 
 from __future__ import annotations
 
@@ -65,13 +66,17 @@ class Jagged:
 
     def nest(self, rows: Tensor) -> Tensor:
         """rows (T, H, D) -> (B, H, n*, D)."""
-        jagged = torch.nested.nested_tensor_from_jagged(rows, self.offsets, min_seqlen=self.shortest, max_seqlen=self.longest)
+        jagged = torch.nested.nested_tensor_from_jagged(
+            rows, self.offsets, min_seqlen=self.shortest, max_seqlen=self.longest
+        )
         return jagged.transpose(1, 2)
 
 
 def lay_out_full(batch: PackedBatch, num_tokens: int) -> LaidOut:
     """For `packed_full_loss`."""
-    return LaidOut(batch, DenseBatch.of(batch, num_tokens), find_places(batch.visible_ids, batch.cu_visible, num_tokens))
+    return LaidOut(
+        batch, DenseBatch.of(batch, num_tokens), find_places(batch.visible_ids, batch.cu_visible, num_tokens)
+    )
 
 
 def lay_out_cross(batch: PackedBatch, num_tokens: int) -> LaidOut:
@@ -123,7 +128,9 @@ def packed_cross_loss(model: LSM2, prepared: PreparedBatch) -> Tensor:
     """Encode packed tokens, and let each query read them."""
     batch, decoder = prepared.laid_out.batch, model.decoder
     assert isinstance(decoder, CrossDecoder)
-    memory = decoder.norm_memory(decoder.project(_encode(model, prepared)) + decoder.positions(batch.visible_ids))
+    memory = decoder.norm_memory(
+        decoder.project(_encode(model, prepared)) + decoder.positions(batch.visible_ids)
+    )
     queries = decoder.mask_token + decoder.positions(batch.query_ids)
     for block in cast(Iterable[CrossBlock], decoder.blocks):
         attention = block.attention
@@ -141,7 +148,11 @@ def _encode(model: LSM2, prepared: PreparedBatch) -> Tensor:
     tokens = encoder.embed(batch.visible_patches) + encoder.positions(batch.visible_ids)
     for block in cast(Iterable[SelfBlock], encoder.blocks):
         tokens = apply_block(
-            block, tokens, lambda attention, x: prepared.among_visible(*_project_apart(attention.qkv, x, 3, attention.heads)).flatten(1)
+            block,
+            tokens,
+            lambda attention, x: prepared.among_visible(
+                *_project_apart(attention.qkv, x, 3, attention.heads)
+            ).flatten(1),
         )
     return encoder.norm(tokens)
 
@@ -154,7 +165,9 @@ def _project_apart(linear: nn.Linear, tokens: Tensor, parts: int, heads: int) ->
 
 def _days_of(cu_seqlens: Tensor, total: int) -> Tensor:
     lengths = cu_seqlens.diff()
-    return torch.repeat_interleave(torch.arange(len(lengths), device=cu_seqlens.device), lengths, output_size=total)
+    return torch.repeat_interleave(
+        torch.arange(len(lengths), device=cu_seqlens.device), lengths, output_size=total
+    )
 
 
 def _attend_by_flex(query_day: Tensor, key_day: Tensor) -> tuple[AttendRows, Callable[[], float]]:
@@ -175,4 +188,6 @@ def _attend_by_flex(query_day: Tensor, key_day: Tensor) -> tuple[AttendRows, Cal
 @functools.cache
 def _compiled_flex(on_gpu: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """FlexAttention, and what makes its masks: only on a GPU are there so many tokens that this must be compiled."""
-    return torch.compile(flex_attention, dynamic=True), torch.compile(create_block_mask, dynamic=True) if on_gpu else create_block_mask
+    return torch.compile(flex_attention, dynamic=True), torch.compile(
+        create_block_mask, dynamic=True
+    ) if on_gpu else create_block_mask

@@ -1,4 +1,5 @@
-"""The ways of taking one training step that benchmarks.step.race compares, on the same weights, days and masks.
+"""The ways of taking one training step that benchmarks.step.race compares, on the same weights, days and
+masks.
 
 - `ours_cross`, `ours_joint`, `ours_full`: `LSM2` with each decoder; `_compiled`: under torch.compile(dynamic=True);
 - `paper`: half of the tokens dropped, a key mask for the rest, the full decoder; `paper_compiled`: under torch.compile, all sizes known;
@@ -7,9 +8,8 @@
 - `nested`, `flex`: packed as ours, with jagged nested tensors or FlexAttention, the full decoder; `nested_cross`, `flex_cross`: the
   cross decoder.
 
-A step is forward, loss and backward under bf16 autocast, without the optimizer. FlexAttention has no backward pass on a CPU: there it is
-the forward pass alone.
-"""
+A step is forward, loss and backward under bf16 autocast, without the optimizer. FlexAttention has no backward
+pass on a CPU: there it is the forward pass alone."""
 
 from __future__ import annotations
 
@@ -57,15 +57,25 @@ class Days:
         values = torch.randn(num_days, config.num_signals, config.window_minutes, generator=generator)
         spread = torch.linspace(-0.5, 0.5, num_days) if num_days > 1 else torch.zeros(1)
         of_day = missing + spread * min(missing, 1 - missing)
-        hours = torch.rand(num_days, config.num_signals, config.window_minutes // 60, generator=generator) < of_day[:, None, None]
+        hours = (
+            torch.rand(num_days, config.num_signals, config.window_minutes // 60, generator=generator)
+            < of_day[:, None, None]
+        )
         values = values.masked_fill(hours.repeat_interleave(60, dim=2), float("nan"))
-        observed = token_observed(~values.isnan().numpy(), config.patch_minutes, config.masking.token_min_observed)
-        hidden = [draw_artificial(day, config, day_rng(0, 0, f"day {number}")) for number, day in enumerate(observed)]
+        observed = token_observed(
+            ~values.isnan().numpy(), config.patch_minutes, config.masking.token_min_observed
+        )
+        hidden = [
+            draw_artificial(day, config, day_rng(0, 0, f"day {number}"))
+            for number, day in enumerate(observed)
+        ]
         return cls(config, values, torch.from_numpy(np.stack(hidden)))
 
     def pack(self, decoder: Decoder, device: torch.device) -> PackedBatch:
         """The batch for a decoder."""
-        return collate(self.values, dataclasses.replace(self.config, decoder=decoder), artificial=self.artificial).to(device)
+        return collate(
+            self.values, dataclasses.replace(self.config, decoder=decoder), artificial=self.artificial
+        ).to(device)
 
     def make_model(self, decoder: Decoder, device: torch.device) -> LSM2:
         """The same weights at every call; of all decoders, too, as far as their layers are the same."""
@@ -111,7 +121,15 @@ class Step:
         laid_out = way.lay_out(batch, days.config.num_tokens)
         prepared = laid_out if way.prepare is None else way.prepare(laid_out)
         loss = way.loss if way.compile is None else way.compile(way.loss)
-        return cls(way, days.make_model(way.decoder, device), batch, laid_out, prepared, loss, choose_precision(precision, device))
+        return cls(
+            way,
+            days.make_model(way.decoder, device),
+            batch,
+            laid_out,
+            prepared,
+            loss,
+            choose_precision(precision, device),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -145,17 +163,23 @@ class Step:
 
 def small_config() -> LSM2Config:
     """A model with all parts, for checks."""
-    sizes = LSM2Config(encoder_width=64, encoder_depth=2, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=1)
+    sizes = LSM2Config(
+        encoder_width=64, encoder_depth=2, encoder_heads=2, decoder_width=32, decoder_depth=2, decoder_heads=1
+    )
     return dataclasses.replace(sizes, num_signals=6, window_minutes=240)
 
 
 def check_agreement(names: Iterable[str], device: torch.device) -> dict[str, str]:
-    """Raise AssertionError unless loss and every gradient are those of ours with the same decoder, in float32 to rounding.
+    """Raise AssertionError unless loss and every gradient are those of ours with the same decoder, in float32
+    to rounding.
 
     Gives what is wrong with ways that do not run here.
     """
     days = Days.draw(small_config(), 3, 0.49)
-    expected = {decoder: Step.of(f"ours_{decoder}", days, device, "fp32").take() for decoder in ("cross", "joint", "full")}
+    expected = {
+        decoder: Step.of(f"ours_{decoder}", days, device, "fp32").take()
+        for decoder in ("cross", "joint", "full")
+    }
     faults: dict[str, str] = {}
     for name in names:
         try:
@@ -167,17 +191,27 @@ def check_agreement(names: Iterable[str], device: torch.device) -> dict[str, str
             faults[name] = describe_error(error)
             continue
         wanted_loss, wanted_grads = expected[WAYS[name].decoder]
-        torch.testing.assert_close(loss, wanted_loss, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"the loss of {name}: {text}")
+        torch.testing.assert_close(
+            loss, wanted_loss, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"the loss of {name}: {text}"
+        )
         for grad, wanted in zip(grads, wanted_grads if step.backward else (), strict=True):
             atol = 1e-4 * wanted.abs().max().item() + 1e-7
-            torch.testing.assert_close(grad, wanted, rtol=1e-2, atol=atol, msg=lambda text, name=name: f"a gradient of {name}: {text}")
+            torch.testing.assert_close(
+                grad,
+                wanted,
+                rtol=1e-2,
+                atol=atol,
+                msg=lambda text, name=name: f"a gradient of {name}: {text}",
+            )
     return faults
 
 
 def _count_dense(count: FlopCount, batch: ChosenBatch) -> float:
     num_days, num_tokens = batch.days.visible.shape
     chosen, everything = num_days * batch.num_tokens, num_days * num_tokens
-    return count.encoder(chosen, chosen * batch.num_tokens) + count.self_decoder(chosen, everything, everything * num_tokens, everything)
+    return count.encoder(chosen, chosen * batch.num_tokens) + count.self_decoder(
+        chosen, everything, everything * num_tokens, everything
+    )
 
 
 def _count_packed_full(count: FlopCount, prepared: PreparedBatch) -> float:
@@ -195,7 +229,12 @@ def _count_packed_cross(count: FlopCount, prepared: PreparedBatch) -> float:
 
 
 def _ours(decoder: Decoder, compile: Callable[..., Any] | None = None) -> Way:
-    return Way(decoder, lambda model, batch: model(batch).loss, lambda count, batch: count.useful(batch), compile=compile)
+    return Way(
+        decoder,
+        lambda model, batch: model(batch).loss,
+        lambda count, batch: count.useful(batch),
+        compile=compile,
+    )
 
 
 def _dense(choose: Callable[[DenseBatch], ChosenBatch], compile: Callable[..., Any] | None = None) -> Way:

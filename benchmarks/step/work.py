@@ -1,13 +1,14 @@
 """How many FLOPs a training step means, by formula.
 
-A linear layer costs 2 x rows x inputs x outputs forward, and as much again backward for each of the gradients of its input and of its
-weight: 6 in all, 4 where the input is data. Attention costs 4 x width for every pair of a query and a key forward (two products), 2.5
-times as much backward (five products, as the probabilities are computed anew): 14 in all. All else is small and not counted.
+A linear layer costs 2 x rows x inputs x outputs forward, and as much again backward for each of the gradients
+of its input and of its weight: 6 in all, 4 where the input is data. Attention costs 4 x width for every pair
+of a query and a key forward (two products), 2.5 times as much backward (five products, as the probabilities
+are computed anew): 14 in all. All else is small and not counted.
 
-Useful is what the way's decoder needs at the least: visible tokens through the encoder, and in the decoder each query with the visible
-tokens of its day (`cross`), visible and query tokens (`joint`), or all positions (`full`). Total adds padding, masked tokens, and what
-is computed and not used; edges of the tiles in which kernels compute are not in it.
-"""
+Useful is what the way's decoder needs at the least: visible tokens through the encoder, and in the decoder
+each query with the visible tokens of its day (`cross`), visible and query tokens (`joint`), or all positions
+(`full`). Total adds padding, masked tokens, and what is computed and not used; edges of the tiles in which
+kernels compute are not in it."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class FlopCount:
         """The embedding, and in each block qkv, output layer and MLP."""
         config, width = self.config, self.config.encoder_width
         block = self.linear(rows, width, (4 + 2 * config.mlp_ratio) * width) + self.attention(pairs, width)
-        return self.linear(rows, config.patch_minutes, width, input_is_data=True) + config.encoder_depth * block
+        return (
+            self.linear(rows, config.patch_minutes, width, input_is_data=True) + config.encoder_depth * block
+        )
 
     def self_decoder(self, projected: float, rows: float, pairs: float, predicted: float) -> float:
         """`joint` and `full`: encoded tokens are projected, all rows attend, some are predicted."""
@@ -50,8 +53,13 @@ class FlopCount:
     def cross_decoder(self, memory: float, queries: float, pairs: float) -> float:
         """`cross`: queries have query, output layer and MLP, the memory has keys and values."""
         config, width = self.config, self.config.decoder_width
-        of_queries, of_memory = self.linear(queries, width, (2 + 2 * config.mlp_ratio) * width), self.linear(memory, width, 2 * width)
-        return self._ends(memory, queries) + config.decoder_depth * (of_queries + of_memory + self.attention(pairs, width))
+        of_queries, of_memory = (
+            self.linear(queries, width, (2 + 2 * config.mlp_ratio) * width),
+            self.linear(memory, width, 2 * width),
+        )
+        return self._ends(memory, queries) + config.decoder_depth * (
+            of_queries + of_memory + self.attention(pairs, width)
+        )
 
     def useful(self, batch: PackedBatch) -> float:
         """What the configuration's decoder needs of this batch, and what ours computes."""
@@ -61,7 +69,9 @@ class FlopCount:
         if self.config.decoder == "cross":
             return encoder + self.cross_decoder(num_visible, num_queries, sum_products(visible, queries))
         joined = visible + queries
-        return encoder + self.self_decoder(num_visible, num_visible + num_queries, sum_products(joined, joined), num_queries)
+        return encoder + self.self_decoder(
+            num_visible, num_visible + num_queries, sum_products(joined, joined), num_queries
+        )
 
     def _ends(self, projected: float, predicted: float) -> float:
         """From the encoder's width to the decoder's, and from that to minutes."""

@@ -1,8 +1,8 @@
-"""What the compiler makes of every Triton kernel, without a GPU: `python -m benchmarks.triton.aot [--json] [--target sm_90 ...]`.
+"""What the compiler makes of every Triton kernel, without a GPU: `python -m benchmarks.triton.aot [--json]
+[--target sm_90 ...]`.
 
-Each kernel is compiled at every tile that ships, for every architecture, and its machine code is read. Works with whichever Triton is
-importable.
-"""
+Each kernel is compiled at every tile that ships, for every architecture, and its machine code is read. Works
+with whichever Triton is importable."""
 
 import argparse
 import concurrent.futures
@@ -114,13 +114,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Report(Case):
-    """What the compiler made of a case; programs_per_sm fit a multiprocessor at once by registers, shared and tensor memory, and warps.
+    """What the compiler made of a case; programs_per_sm fit a multiprocessor at once by registers, shared and
+    tensor memory, and warps.
 
-    matrix_instructions are all of the code, exp2_instructions and inner_loop_issue_slots those that a warp issues in an iteration of the
-    loop over keys (queries in dkdv), and issue_slots_per_64_scores what that makes for 64 scores a lane. wgmma_groups are as many as the
-    products in the loop, unless each matrix instruction waits for the one before. one_tile_issue_slots are those of dkdv's other loop,
-    which computes dq too. A row is one of the scores', a query's (a key's in dkdv), None where there are no scores: two tiles that take the
-    same keys at a time give the same bits only if as many lanes and warps share a row.
+    matrix_instructions are all of the code, exp2_instructions and inner_loop_issue_slots those that a warp
+    issues in an iteration of the loop over keys (queries in dkdv), and issue_slots_per_64_scores what that
+    makes for 64 scores a lane. wgmma_groups are as many as the products in the loop, unless each matrix
+    instruction waits for the one before. one_tile_issue_slots are those of dkdv's other loop, which computes
+    dq too. A row is one of the scores', a query's (a key's in dkdv), None where there are no scores: two
+    tiles that take the same keys at a time give the same bits only if as many lanes and warps share a row.
     """
 
     tile: str = ""
@@ -142,7 +144,9 @@ class Report(Case):
     programs_per_sm: int = 0
 
 
-def all_cases(targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence[int], groups: Sequence[int]) -> Iterator[Case]:
+def all_cases(
+    targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence[int], groups: Sequence[int]
+) -> Iterator[Case]:
     """Every kernel for these architectures, dtypes, head dims and numbers of query heads a key head, which only dkdv's loop depends on."""
     for target in targets:
         for dtype in dtypes:
@@ -160,7 +164,9 @@ def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
         for dtype in ("bfloat16", "float32"):
             for size in (64, 128, 256):
                 for kernel in (*_attention_kernels(target, dtype, size), *(["delta"] if size == 64 else [])):
-                    yield Case(kernel, target, dtype, size - 8, GROUPS[-1] if kernel == "dkdv" else 1, padded=True)
+                    yield Case(
+                        kernel, target, dtype, size - 8, GROUPS[-1] if kernel == "dkdv" else 1, padded=True
+                    )
                     if times > 1 and dtype == "bfloat16":
                         yield Case(kernel, target, "float16", size)
         yield from _row_cases(target, ("float32", "bfloat16"))
@@ -170,19 +176,27 @@ def compile_case(case: Case) -> Report:
     """Compile one kernel with the constants and options that its launcher would use, and read the machine code."""
     kernel, element, constants, options = _configure(case)
     signature, attributes = _specialise(kernel, element, constants, "*i64" if case.padded else "*i32")
-    compiled = triton.compile(ASTSource(kernel, signature, constants, attributes), target=TARGETS[case.target], options=options)
+    compiled = triton.compile(
+        ASTSource(kernel, signature, constants, attributes), target=TARGETS[case.target], options=options
+    )
 
     registers, spill_bytes = read_resources(compiled.asm)
     code = read_code(compiled.asm)
     has_dot = "tt.dot" in compiled.asm["ttir"]
     loops = find_loops(code) if has_dot else []
-    scores_per_lane = constants["BLOCK_M"] * constants["BLOCK_N"] / options["num_warps"] / TARGETS[case.target].warp_size if has_dot else 1
+    scores_per_lane = (
+        constants["BLOCK_M"] * constants["BLOCK_N"] / options["num_warps"] / TARGETS[case.target].warp_size
+        if has_dot
+        else 1
+    )
     issue_slots = len(loops[0]) if loops else 0
     lanes_per_row, warps_per_row = _spread_of_row(compiled.asm["ttgir"]) if has_dot else (None, None)
     metadata = compiled.metadata
     return Report(
         **asdict(case),
-        tile="x".join(str(size) for name, size in constants.items() if name.startswith("BLOCK") and name != "BLOCK_D"),
+        tile="x".join(
+            str(size) for name, size in constants.items() if name.startswith("BLOCK") and name != "BLOCK_D"
+        ),
         num_warps=metadata.num_warps,
         num_stages=metadata.num_stages,
         registers=registers,
@@ -215,9 +229,13 @@ def _spread_of_row(ttgir: str) -> tuple[int, int]:
     layout = re.search(rf"^#{scores[2]} = #\w+\.(\w+)<\{{(.*)\}}>", ttgir, re.M)
     assert layout is not None, f"no layout {scores[2]}"
     width, kind, parameters = int(scores[1]), layout[1], layout[2]
-    given = {name: json.loads(value) for name, value in re.findall(r"(\w+) = (\[[^a-zA-Z]*\])(?:,|$)", parameters)}
+    given = {
+        name: json.loads(value) for name, value in re.findall(r"(\w+) = (\[[^a-zA-Z]*\])(?:,|$)", parameters)
+    }
     if kind == "linear":
-        return 2 ** sum(base[1] > 0 for base in given["lane"]), 2 ** sum(base[1] > 0 for base in given["warp"])
+        return 2 ** sum(base[1] > 0 for base in given["lane"]), 2 ** sum(
+            base[1] > 0 for base in given["warp"]
+        )
     if kind == "blocked":
         lanes = min(given["threadsPerWarp"][1], -(-width // given["sizePerThread"][1]))
         covered = lanes * given["sizePerThread"][1]
@@ -249,15 +267,28 @@ def _configure(case: Case) -> tuple[Any, str, dict[str, Any], dict[str, Any]]:
     dtype = getattr(torch, case.dtype)
     if case.kernel == "gather":
         return packing.gather_rows, f"i{8 * dtype.itemsize}", *tiles.gather_settings(case.head_dim)
-    kernel, mean_length = case.kernel.removesuffix("_short"), 0.0 if case.kernel.endswith("_short") else math.inf
-    constants, options = tiles.attention_settings(kernel, case.head_dim, dtype, case.target, case.group, mean_length)
-    return ATTENTION_KERNELS[kernel], ELEMENTS[case.dtype], constants | ({} if case.padded else {"positions": None}), options
+    kernel, mean_length = (
+        case.kernel.removesuffix("_short"),
+        0.0 if case.kernel.endswith("_short") else math.inf,
+    )
+    constants, options = tiles.attention_settings(
+        kernel, case.head_dim, dtype, case.target, case.group, mean_length
+    )
+    return (
+        ATTENTION_KERNELS[kernel],
+        ELEMENTS[case.dtype],
+        constants | ({} if case.padded else {"positions": None}),
+        options,
+    )
 
 
 def _attention_kernels(target: str, dtype: str, head_dim: int) -> Iterator[str]:
     for kernel in ("forward", "dkdv", "dq"):
         yield kernel
-        tile, short = (tiles.tile_for(name, head_dim, getattr(torch, dtype), target) for name in (kernel, f"{kernel}_short"))
+        tile, short = (
+            tiles.tile_for(name, head_dim, getattr(torch, dtype), target)
+            for name in (kernel, f"{kernel}_short")
+        )
         if kernel != "dkdv" and short != tile:
             yield f"{kernel}_short"
 
@@ -268,7 +299,9 @@ def _row_cases(target: str, dtypes: Iterable[str]) -> Iterator[Case]:
     yield Case("locate", target, "int64", 1, padded=True)
 
 
-def _specialise(kernel: Any, element: str, constants: dict[str, Any], offsets: str) -> tuple[dict[str, str], dict[tuple[int], list]]:
+def _specialise(
+    kernel: Any, element: str, constants: dict[str, Any], offsets: str
+) -> tuple[dict[str, str], dict[tuple[int], list]]:
     # As the launcher would find them: pointers divisible by 16.
     signature, attributes = {}, {}
     for position, name in enumerate(kernel.arg_names):
@@ -282,19 +315,28 @@ def _specialise(kernel: Any, element: str, constants: dict[str, Any], offsets: s
     return signature, attributes
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument(
-        "--cover", type=int, choices=(1, 2), help="not all combinations, but every tile that ships, once, or twice where it is for 16 bits"
+        "--cover",
+        type=int,
+        choices=(1, 2),
+        help="not all combinations, but every tile that ships, once, or twice where it is for 16 bits",
     )
     parser.add_argument("--dtype", nargs="+", choices=ELEMENTS, default=list(ELEMENTS))
     parser.add_argument("--head-dim", nargs="+", type=int, default=HEAD_DIMS)
     parser.add_argument("--group", nargs="+", type=int, default=GROUPS, help="query heads a key head")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
-    args = parser.parse_args()
-    cases = covering_cases(args.target, args.cover) if args.cover else all_cases(args.target, args.dtype, args.head_dim, args.group)
+    args = parser.parse_args(arguments)
+    cases = (
+        covering_cases(args.target, args.cover)
+        if args.cover
+        else all_cases(args.target, args.dtype, args.head_dim, args.group)
+    )
     if not args.json:
         print(_format_row(TABLE.values()))
     for report in compile_all(cases, args.jobs):

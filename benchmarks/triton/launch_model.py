@@ -1,14 +1,16 @@
-"""Is one grid without a list a good schedule? `python -m benchmarks.triton.launch_model [--json]` simulates launches; it needs no GPU.
+"""Is one grid without a list a good schedule? `python -m benchmarks.triton.launch_model [--json]` simulates
+launches; it needs no GPU.
 
-The programs of a launch are worked off in launch order, and the next one goes to the slot that is free first, as the hardware does it.
-A multiprocessor has room for PROGRAMS_PER_SM programs, each of which runs at its share of the multiprocessor's rate, always: a neighbour
-that waits lends it nothing, so what is fixed weighs more here than on a GPU. Memory bandwidth, caches and the time between launches are
-not modelled.
+The programs of a launch are worked off in launch order, and the next one goes to the slot that is free first,
+as the hardware does it. A multiprocessor has room for PROGRAMS_PER_SM programs, each of which runs at its
+share of the multiprocessor's rate, always: a neighbour that waits lends it nothing, so what is fixed weighs
+more here than on a GPU. Memory bandwidth, caches and the time between launches are not modelled.
 
-Every program costs launch_clocks and, where it must search for its tile, search_clocks for each step of find_tile. One that owns rows
-costs edge_clocks more, and the blocks of its loop: 2 P BLOCK_M BLOCK_N D FLOPs each at flops_per_clock and multiprocessor, where the
-number P of products is 2 in the forward, 3 for dq, 4 for dk and dv; where the keys of a sequence fit one tile of dkdv, 5 there and none
-for dq. The constants are estimates, not measurements; options change them:
+Every program costs launch_clocks and, where it must search for its tile, search_clocks for each step of
+find_tile. One that owns rows costs edge_clocks more, and the blocks of its loop: 2 P BLOCK_M BLOCK_N D FLOPs
+each at flops_per_clock and multiprocessor, where the number P of products is 2 in the forward, 3 for dq, 4
+for dk and dv; where the keys of a sequence fit one tile of dkdv, 5 there and none for dq. The constants are
+estimates, not measurements; options change them:
 
 room             1: programs that a multiprocessor holds, as a multiple of PROGRAMS_PER_SM.
 flops_per_clock  1727 = 400e12 / (132 * 1.755e9): a forward's loop at 400 TFLOP/s. A block of 128 x 64 scores at head dim 64 then takes
@@ -18,7 +20,8 @@ search_clocks    200: a load that hits L1 (35), a dozen instructions that mostly
                  shuffles (20 each).
 edge_clocks      2500: two reads of device memory, one after the other (700 each), and the first block's latency; 500 to store.
 
-The schedules, whose shares of `perfect`, the tiles' costs without search or surplus spread evenly over all slots, are printed:
+The schedules, whose shares of `perfect`, the tiles' costs without search or surplus spread evenly over all
+slots, are printed:
 
 ours             as shipped: the heads of the first tile, then those of the next; a search finds it, and programs without one exit;
 batch_sorted     the same where the batch itself has its longest sequences first;
@@ -26,27 +29,34 @@ listed           the tiles in the shipped order, from a list: no search, no prog
 longest_first    that list sorted by falling cost;
 grid_max         ceil(longest / BLOCK) programs a sequence and head, as FlashAttention-2 launches (tile, sequence, head): no search.
 
-Quantisation is another loss, common to all schedules: scores n^2 as a share of the scores in the tiles that hold them.
-"""
+Quantisation is another loss, common to all schedules: scores n^2 as a share of the scores in the tiles that
+hold them."""
 
 import argparse
 import heapq
 import json
 import statistics
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
 
 import torch
 
-from benchmarks.attention.patterns import GPU_PATTERNS, gpu_lengths
+from benchmarks.attention.patterns import PATTERNS, draw_lengths
+from benchmarks.measure.tables import empty_table, markdown, show
 from lsm2_kernels.triton import tiles
 from lsm2_kernels.triton.schedule import SEARCH_WIDTH, num_tiles
 
 NUM_HEADS, HEAD_DIM = 6, 64
 PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}
-PROGRAMS_PER_SM = {"forward": 2, "forward_short": 3, "dq": 1, "dq_short": 2, "dkdv": 1}  # as `python -m benchmarks.triton.aot` finds
+PROGRAMS_PER_SM = {
+    "forward": 2,
+    "forward_short": 3,
+    "dq": 1,
+    "dq_short": 2,
+    "dkdv": 1,
+}  # as `python -m benchmarks.triton.aot` finds
 SCHEDULES = ("ours", "batch_sorted", "listed", "longest_first", "grid_max")
 
 
@@ -126,7 +136,16 @@ def price_tile(length: int, kernel: Kernel, machine: Machine) -> float:
         products = {"forward": 2, "dq": 0, "dkdv": 5}[kernel.name]
     if products == 0:
         return machine.launch_clocks
-    block = 2 * products * kernel.block * kernel.step * HEAD_DIM / machine.flops_per_clock * kernel.programs_per_sm * machine.room
+    block = (
+        2
+        * products
+        * kernel.block
+        * kernel.step
+        * HEAD_DIM
+        / machine.flops_per_clock
+        * kernel.programs_per_sm
+        * machine.room
+    )
     return machine.launch_clocks + machine.edge_clocks + -(-length // kernel.step) * block
 
 
@@ -180,15 +199,19 @@ def compare_schedules(pattern: str, lengths: list[int], machine: Machine) -> lis
 
 def list_batches() -> list[tuple[str, list[int]]]:
     """Names and lengths: full GPUs, small batches, one long sequence among short ones, and pairs of batches with equal sums n^2."""
-    batches = [(pattern, gpu_lengths(pattern)) for pattern in GPU_PATTERNS]
-    batches += [("aim", gpu_lengths("aim", days)) for days in (8, 32, 128)]
-    batches += [("short and one of 3744", [*gpu_lengths("short", 4095), 3744])]
-    return batches + [(f"{n} tokens", [n] * count) for n, count in ((34, 1000), (340, 10), (34, 20000), (340, 200))]
+    batches = [(pattern, draw_lengths(pattern, "cuda")) for pattern in PATTERNS["cuda"]]
+    batches += [("aim", draw_lengths("aim", "cuda", days)) for days in (8, 32, 128)]
+    batches += [("short and one of 3744", [*draw_lengths("short", "cuda", 4095), 3744])]
+    return batches + [
+        (f"{n} tokens", [n] * count) for n, count in ((34, 1000), (340, 10), (34, 20000), (340, 200))
+    ]
 
 
 def times_of(lines: list[Line]) -> dict[str, list[float]]:
     """Microseconds by schedule, one for each kernel, of the lines of one batch."""
-    return {schedule: [line.makespan_us for line in lines if line.schedule == schedule] for schedule in SCHEDULES}
+    return {
+        schedule: [line.makespan_us for line in lines if line.schedule == schedule] for schedule in SCHEDULES
+    }
 
 
 def describe_gain(lines: list[Line], searchless: list[Line]) -> str:
@@ -223,38 +246,65 @@ def describe_short(short: Line, long: Line) -> str:
 def describe_assumption(name: str, machine: Machine) -> str:
     """What a machine makes of the batches that fill it."""
     parts = []
-    for pattern in GPU_PATTERNS:
-        lines = compare_schedules(pattern, gpu_lengths(pattern), machine)
+    for pattern in PATTERNS["cuda"]:
+        lines = compare_schedules(pattern, draw_lengths(pattern, "cuda"), machine)
         times = times_of(lines)
         gain = max(1 - best / ours for ours, best in zip(times["ours"], times["longest_first"], strict=True))
-        parts.append(f"{pattern} {min(line.share_of_perfect for line in lines if line.schedule == 'ours'):.1%} and {gain:.1%}")
+        parts.append(
+            f"{pattern} {min(line.share_of_perfect for line in lines if line.schedule == 'ours'):.1%} and {gain:.1%}"
+        )
     return f"{name}: the lowest share of ours, and the most that longest_first saves: {', '.join(parts)}."
 
 
 def print_table(results: list[list[Line]]) -> None:
     """A row per batch and kernel, with every schedule's share of perfect in percent."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for title in ("lengths", "N", "kernel", "tile", "% quantisation", "perfect us", *(f"% {schedule}" for schedule in SCHEDULES)):
-        table.add_column(title, justify="left" if title in ("lengths", "kernel") else "right", no_wrap=True)
+    numbers = ("% quantisation", "perfect us", *(f"% {schedule}" for schedule in SCHEDULES))
+    table = empty_table(("lengths", "N", "kernel", "tile"), numbers)
     for lines in results:
         for i in range(0, len(lines), len(SCHEDULES)):
             line = lines[i]
             shares = [f"{100 * each.share_of_perfect:.1f}" for each in lines[i : i + len(SCHEDULES)]]
-            numbers = f"{100 * line.quantisation:.1f}", f"{line.makespan_us * line.share_of_perfect:.1f}"
-            table.add_row(line.pattern, str(line.num_sequences), line.kernel, line.tile, *numbers, *shares)
-    Console(width=140).print(table)
+            amounts = f"{100 * line.quantisation:.1f}", f"{line.makespan_us * line.share_of_perfect:.1f}"
+            table.add_row(line.pattern, str(line.num_sequences), line.kernel, line.tile, *amounts, *shares)
+    show([table])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table and findings")
+def schedule_table() -> str:
+    """Shares of a perfectly even split, simulated."""
+    columns = {
+        "ours": "ours",
+        "longest_first": "longest sequence first",
+        "grid_max": "grid over the longest sequence",
+    }
+    titles = {
+        ("aim", 512): "512 days of 150 to 1500 tokens",
+        ("short", 4096): "4096 sequences of 20 to 256",
+        ("short and one of 3744", 4096): "the same and one of 3744",
+        ("aim", 32): "32 days of 150 to 1500",
+    }
+    batches = {(pattern, len(lengths)): lengths for pattern, lengths in list_batches()}
+    rows = []
+    for case, title in titles.items():
+        lines = compare_schedules(case[0], batches[case], Machine())
+        shares = {name: [line for line in lines if line.schedule == name] for name in columns}
+        cells = (
+            ", ".join(f"{100 * line.share_of_perfect:.0f} %" for line in found) for found in shares.values()
+        )
+        rows.append((title, *cells))
+    return markdown(("", *columns.values()), rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a line instead of a table and findings"
+    )
     for field in fields(Machine):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default, help=f"{field.default}")
-    args = vars(parser.parse_args())
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(field.default), default=field.default, help=f"{field.default}")
+    args = vars(parser.parse_args(arguments))
     as_json = args.pop("json")
     machine = Machine(**args)
     results = [compare_schedules(pattern, lengths, machine) for pattern, lengths in list_batches()]
@@ -265,7 +315,7 @@ def main() -> None:
 
     searchless = replace(machine, search_clocks=0.0)
     for (pattern, lengths), lines in zip(list_batches(), results, strict=True):
-        if len(set(lengths)) > 1 or pattern in GPU_PATTERNS:
+        if len(set(lengths)) > 1 or pattern in PATTERNS["cuda"]:
             print(describe_gain(lines, compare_schedules(pattern, lengths, searchless)))
     print()
     for short, long in (results[-4:-2], results[-2:]):
@@ -274,9 +324,17 @@ def main() -> None:
     print()
     doubled = {name: 2 * getattr(machine, name) for name in ("launch_clocks", "search_clocks", "edge_clocks")}
     print(describe_assumption("As assumed", machine))
-    print(describe_assumption("Launches, searches and edges twice as long, or loops twice as fast", replace(machine, **doubled)))
+    print(
+        describe_assumption(
+            "Launches, searches and edges twice as long, or loops twice as fast", replace(machine, **doubled)
+        )
+    )
     print(describe_assumption("Searches free", searchless))
-    print(describe_assumption("Twice as many programs per multiprocessor", replace(machine, room=2 * machine.room)))
+    print(
+        describe_assumption(
+            "Twice as many programs per multiprocessor", replace(machine, room=2 * machine.room)
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The machine code of a compiled kernel: instructions, which may follow which, the loops of attention, registers and spilled bytes.
+"""The machine code of a compiled kernel: instructions, which may follow which, the loops of attention,
+registers and spilled bytes.
 
-What a warp issues in an iteration of a loop is counted along the shortest way round it: past the mask of a ragged last block, waits for
-what is there already, and on Blackwell the branch in which one thread issues the matrix instructions.
-"""
+What a warp issues in an iteration of a loop is counted along the shortest way round it: past the mask of a
+ragged last block, waits for what is there already, and on Blackwell the branch in which one thread issues the
+matrix instructions."""
 
 import re
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import triton
 
 MATRIX_INSTRUCTION = re.compile(r"(?:@\S+ )?(?:HGMMA|HMMA|UTC\w*MMA|v_mfma_)")
-WGMMA_GROUP = re.compile(r"(?:@\S+ )?WARPGROUP\.ARRIVE")  # before the matrix instructions that Hopper runs without waiting in between
+WGMMA_GROUP = re.compile(
+    r"(?:@\S+ )?WARPGROUP\.ARRIVE"
+)  # before the matrix instructions that Hopper runs without waiting in between
 EXP2_INSTRUCTION = re.compile(r"(?:@\S+ )?(?:MUFU\.EX2|v_exp_f32)")
 
 Code = list[tuple[str, list[int]]]  # instructions, and the indices of those that may be next
@@ -20,18 +23,28 @@ Code = list[tuple[str, list[int]]]  # instructions, and the indices of those tha
 
 def read_code(binary: dict) -> Code:
     """Instructions of a kernel that Triton compiled for an NVIDIA or AMD GPU."""
-    return _read_sass(_cuobjdump("-sass", binary["cubin"])) if "cubin" in binary else _read_amdgcn(binary["amdgcn"])
+    return (
+        _read_sass(_cuobjdump("-sass", binary["cubin"]))
+        if "cubin" in binary
+        else _read_amdgcn(binary["amdgcn"])
+    )
 
 
 def read_resources(binary: dict) -> tuple[int, int]:
     """Registers of a thread, and bytes that did not fit them."""
     if "cubin" not in binary:
         numbers = {
-            name: int(number) for name, number in re.findall(r"\.(vgpr_count|private_segment_fixed_size):\s+(\d+)", binary["amdgcn"])
+            name: int(number)
+            for name, number in re.findall(
+                r"\.(vgpr_count|private_segment_fixed_size):\s+(\d+)", binary["amdgcn"]
+            )
         }
         return numbers["vgpr_count"], numbers["private_segment_fixed_size"]
     # Triton's own count of spills needs a driver. A kernel has no stack but for what does not fit its registers.
-    numbers = {name: int(number) for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", binary["cubin"]))}
+    numbers = {
+        name: int(number)
+        for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", binary["cubin"]))
+    }
     return numbers["REG"], numbers["STACK"] + numbers["LOCAL"]
 
 
@@ -92,7 +105,9 @@ def _read_amdgcn(assembly: str) -> Code:
     for index, instruction in enumerate(instructions):
         after = [index + 1] if index + 1 < len(instructions) else []
         jump = re.match(r"s_(c?branch)\w* (\.\w+)$", instruction)
-        if jump and not instruction.startswith("s_cbranch_execz"):  # which is taken only where no lane has anything to do
+        if jump and not instruction.startswith(
+            "s_cbranch_execz"
+        ):  # which is taken only where no lane has anything to do
             after = [places[jump[2]], *(after if jump[1] == "cbranch" else [])]
         elif instruction == "s_endpgm":
             after = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.measure.results import Race
@@ -16,18 +16,66 @@ SHORT = "short"
 """The pattern for which the tiles of forward_short and dq_short are used."""
 CANDIDATES = {  # block_m, block_n, num_warps, num_stages; dkdv owns block_n keys, the others block_m queries
     "forward": [
-        *((128, 64, 8, 2), (128, 64, 8, 3), (128, 64, 8, 4), (128, 64, 4, 2), (128, 64, 4, 3), (128, 128, 8, 2), (128, 128, 8, 3)),
-        *((128, 32, 4, 3), (128, 32, 8, 3), (64, 64, 4, 2), (64, 64, 4, 3), (64, 64, 4, 4), (64, 128, 4, 2), (64, 128, 4, 3)),
+        *(
+            (128, 64, 8, 2),
+            (128, 64, 8, 3),
+            (128, 64, 8, 4),
+            (128, 64, 4, 2),
+            (128, 64, 4, 3),
+            (128, 128, 8, 2),
+            (128, 128, 8, 3),
+        ),
+        *(
+            (128, 32, 4, 3),
+            (128, 32, 8, 3),
+            (64, 64, 4, 2),
+            (64, 64, 4, 3),
+            (64, 64, 4, 4),
+            (64, 128, 4, 2),
+            (64, 128, 4, 3),
+        ),
         *((64, 32, 4, 3), (64, 32, 4, 4), (256, 64, 8, 2), (256, 64, 8, 3), (256, 32, 8, 3)),
     ],
     "dq": [
-        *((128, 64, 8, 1), (128, 64, 8, 2), (128, 64, 8, 3), (128, 64, 4, 2), (128, 32, 8, 2), (128, 32, 4, 2), (128, 32, 4, 3)),
-        *((128, 128, 8, 1), (128, 128, 8, 2), (64, 64, 4, 1), (64, 64, 4, 2), (64, 64, 4, 3), (64, 32, 4, 2), (64, 32, 4, 3)),
+        *(
+            (128, 64, 8, 1),
+            (128, 64, 8, 2),
+            (128, 64, 8, 3),
+            (128, 64, 4, 2),
+            (128, 32, 8, 2),
+            (128, 32, 4, 2),
+            (128, 32, 4, 3),
+        ),
+        *(
+            (128, 128, 8, 1),
+            (128, 128, 8, 2),
+            (64, 64, 4, 1),
+            (64, 64, 4, 2),
+            (64, 64, 4, 3),
+            (64, 32, 4, 2),
+            (64, 32, 4, 3),
+        ),
         *((64, 128, 4, 1), (64, 128, 4, 2), (64, 128, 8, 2), (256, 32, 8, 2), (256, 64, 8, 2)),
     ],
     "dkdv": [
-        *((64, 128, 8, 1), (64, 128, 8, 2), (64, 128, 8, 3), (64, 128, 4, 2), (32, 128, 8, 2), (32, 128, 8, 3), (32, 128, 4, 2)),
-        *((16, 128, 4, 3), (64, 64, 4, 1), (64, 64, 4, 2), (64, 64, 4, 3), (64, 64, 8, 2), (32, 64, 4, 2), (32, 64, 4, 3)),
+        *(
+            (64, 128, 8, 1),
+            (64, 128, 8, 2),
+            (64, 128, 8, 3),
+            (64, 128, 4, 2),
+            (32, 128, 8, 2),
+            (32, 128, 8, 3),
+            (32, 128, 4, 2),
+        ),
+        *(
+            (16, 128, 4, 3),
+            (64, 64, 4, 1),
+            (64, 64, 4, 2),
+            (64, 64, 4, 3),
+            (64, 64, 8, 2),
+            (32, 64, 4, 2),
+            (32, 64, 4, 3),
+        ),
         *((128, 64, 8, 1), (128, 64, 8, 2), (128, 64, 4, 2), (128, 128, 8, 1), (128, 128, 8, 2)),
     ],
 }
@@ -50,6 +98,9 @@ class Candidate:
     fault: str = ""
 
 
+RESOURCES = ("alone_ms", "registers", "spills", "shared_bytes")
+
+
 def title(candidate: Candidate) -> str:
     """What it is a candidate for."""
     return f"D {candidate.head_dim}, {candidate.pattern}, {candidate.kernel}"
@@ -61,10 +112,13 @@ def races_of(candidates: Sequence[Candidate]) -> Iterator[Race]:
         today = group[0]
         ways: dict[str, dict[str, Any]] = {}
         for candidate in group:
-            times = {"error": candidate.fault}
-            if candidate.pass_ms is not None:
-                times = {"median_seconds": candidate.pass_ms / 1e3, "ratio_to_ours": candidate.pass_ms / (today.pass_ms or math.nan)}
-            ways[" x ".join(map(str, candidate.tile[:4]))] = times | {"found": asdict(candidate)}
+            found: dict[str, Any] = {name: getattr(candidate, name) for name in RESOURCES}
+            if candidate.pass_ms is None:
+                found["error"] = candidate.fault
+            else:
+                ratio = candidate.pass_ms / (today.pass_ms or math.nan)
+                found |= {"median_seconds": candidate.pass_ms / 1e3, "ratio_to_ours": ratio}
+            ways[" x ".join(map(str, candidate.tile[:4]))] = found
         params = {"head_dim": today.head_dim, "pattern": today.pattern, "kernel": today.kernel}
         yield Race("tile_sweep", case, params, ways, laps=[today.pass_ms / 1e3] if today.pass_ms else [])
 
@@ -74,9 +128,7 @@ def ranking(candidates: Sequence[Candidate]) -> Iterator[str]:
     current = candidates[0]
     yield title(current)
     for candidate in sorted(candidates, key=lambda candidate: candidate.pass_ms or math.inf):
-        label = (
-            f"{candidate.tile.block_m:4} x {candidate.tile.block_n:3}, {candidate.tile.num_warps} warps, {candidate.tile.num_stages} stages"
-        )
+        label = f"{candidate.tile.block_m:4} x {candidate.tile.block_n:3}, {candidate.tile.num_warps} warps, {candidate.tile.num_stages} stages"
         label += " (today)" if candidate.is_current else "        "
         if candidate.pass_ms is None:
             yield f"  {label}  {candidate.fault}"
@@ -92,7 +144,11 @@ def choose(candidates: Sequence[Candidate], block_n: int | None = None) -> Tile 
     slowdowns: dict[Tile, float] = {}
     patterns = {candidate.pattern for candidate in candidates}
     for tile in {candidate.tile for candidate in candidates if block_n in (None, candidate.tile.block_n)}:
-        times = [candidate.pass_ms for candidate in candidates if candidate.tile == tile and candidate.pass_ms is not None]
+        times = [
+            candidate.pass_ms
+            for candidate in candidates
+            if candidate.tile == tile and candidate.pass_ms is not None
+        ]
         if len(times) == len(patterns):
             slowdowns[tile] = math.prod(times)
     return min(slowdowns, key=lambda tile: slowdowns[tile], default=None)
@@ -103,14 +159,24 @@ def rows_for_tiles(candidates: Sequence[Candidate]) -> Iterator[str]:
     rows: dict[str, dict[int, Tile]] = {}
     for head_dim in dict.fromkeys(candidate.head_dim for candidate in candidates):
         for kernel in CANDIDATES:
-            of_kernel = [candidate for candidate in candidates if (candidate.head_dim, candidate.kernel) == (head_dim, kernel)]
+            of_kernel = [
+                candidate
+                for candidate in candidates
+                if (candidate.head_dim, candidate.kernel) == (head_dim, kernel)
+            ]
             is_split = kernel != "dkdv"
-            usual = choose([candidate for candidate in of_kernel if candidate.pattern != SHORT or not is_split])
+            usual = choose(
+                [candidate for candidate in of_kernel if candidate.pattern != SHORT or not is_split]
+            )
             block_n = None if usual is None else usual.block_n
-            short = choose([candidate for candidate in of_kernel if candidate.pattern == SHORT and is_split], block_n)
+            short = choose(
+                [candidate for candidate in of_kernel if candidate.pattern == SHORT and is_split], block_n
+            )
             for name, tile in ((kernel, usual), (f"{kernel}_short", short)):
                 if tile is not None:
                     rows.setdefault(name, {})[tiles.padded_head_dim(head_dim)] = tile
     for name, by_size in rows.items():
-        entries = ", ".join(f"{size}: Tile({', '.join(map(repr, tile[:4]))})" for size, tile in sorted(by_size.items()))
+        entries = ", ".join(
+            f"{size}: Tile({', '.join(map(repr, tile[:4]))})" for size, tile in sorted(by_size.items())
+        )
         yield f'"{name}": {{{entries}}},'

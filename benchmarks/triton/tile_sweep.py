@@ -1,11 +1,13 @@
-"""Which tiles are fastest on this GPU? `python -m benchmarks.triton.tile_sweep [--json FILE] [--head-dims 64] [--kernels forward dq dkdv]`
+"""Which tiles are fastest on this GPU? `python -m benchmarks.triton.tile_sweep [--json FILE] [--head-dims 64]
+[--kernels forward dq dkdv]`
 
-Every candidate is compiled by a pool of processes, which leave the results in Triton's cache; then the candidates for a kernel take turns,
-launched as lsm2_kernels launches them. `pass` is the time of the whole forward or backward pass, by which they are ranked: the tile of dkdv
-also decides how many sequences dq has left to do. `alone` is that of the one kernel. A candidate that does not compile, does not fit, or
-does not give what today's tile gives, is named. Last come rows for lsm2_kernels/triton/tiles.py. Where sequences are short, a tile must
-take as many keys at a time as elsewhere, so that no bit of a result depends on a sequence's neighbours.
-"""
+Every candidate is compiled by a pool of processes, which leave the results in Triton's cache; then the
+candidates for a kernel take turns, launched as lsm2_kernels launches them. `pass` is the time of the whole
+forward or backward pass, by which they are ranked: the tile of dkdv also decides how many sequences dq has
+left to do. `alone` is that of the one kernel. A candidate that does not compile, does not fit, or does not
+give what today's tile gives, is named. Last come rows for lsm2_kernels/triton/tiles.py. Where sequences are
+short, a tile must take as many keys at a time as elsewhere, so that no bit of a result depends on a
+sequence's neighbours."""
 
 from __future__ import annotations
 
@@ -28,13 +30,21 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from benchmarks.attention.patterns import GPU_PATTERNS, gpu_lengths
-from benchmarks.attention.peers import GpuProblem
+from benchmarks.attention.patterns import PATTERNS, draw_lengths
+from benchmarks.attention.problem import Problem
 from benchmarks.measure.agreement import assert_same, describe_error
 from benchmarks.measure.environment import describe_machine
 from benchmarks.measure.results import write_results
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
-from benchmarks.triton.tile_report import CANDIDATES, SHORT, Candidate, races_of, ranking, rows_for_tiles, title
+from benchmarks.triton.tile_report import (
+    CANDIDATES,
+    SHORT,
+    Candidate,
+    races_of,
+    ranking,
+    rows_for_tiles,
+    title,
+)
 from lsm2_kernels.triton import launch, tiles
 from lsm2_kernels.triton.tiles import Tile
 
@@ -53,11 +63,11 @@ class Settings:
     patience: float
     dry_run: bool
 
-    def problem(self, pattern: str, head_dim: int, num_sequences: int | None = None) -> GpuProblem:
+    def problem(self, pattern: str, head_dim: int, num_sequences: int | None = None) -> Problem:
         """In bfloat16, which Triton's interpreter cannot multiply."""
         if self.dry_run:
-            return GpuProblem.random([9, 40], head_dim, torch.float16)
-        return GpuProblem.random(gpu_lengths(pattern, num_sequences), head_dim, torch.bfloat16, "cuda")
+            return Problem.random([9, 40], head_dim, torch.float16)
+        return Problem.random(draw_lengths(pattern, "cuda", num_sequences), head_dim, torch.bfloat16, "cuda")
 
 
 class WatchedKernel:
@@ -65,7 +75,9 @@ class WatchedKernel:
 
     def __init__(self, kernel: Any, *, only_compile: bool = False) -> None:
         self.kernel, self.only_compile = kernel, only_compile
-        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if torch.cuda.is_available() else []
+        self.events = (
+            [torch.cuda.Event(enable_timing=True) for _ in range(2)] if torch.cuda.is_available() else []
+        )
         self.compiled: Any = None
 
     def __getitem__(self, grid: Any) -> Callable[..., None]:
@@ -90,7 +102,7 @@ class WatchedKernel:
 class Trial:
     """The pass that a kernel is part of, and the times of the kernel within it."""
 
-    problem: GpuProblem
+    problem: Problem
     kernel: str
     forward: Sequence[Tensor]
     tile: Tile | None = None
@@ -102,7 +114,9 @@ class Trial:
         if self.kernel == "forward":
             return launch.varlen_attention_qkvpacked(problem.qkv, problem.cu_seqlens, scale)
         out, lse = self.forward
-        return launch.varlen_attention_qkvpacked_backward(problem.grad, None, problem.qkv, out, lse, problem.cu_seqlens, scale).unbind(1)
+        return launch.varlen_attention_qkvpacked_backward(
+            problem.grad, None, problem.qkv, out, lse, problem.cu_seqlens, scale
+        ).unbind(1)
 
     @contextlib.contextmanager
     def tile_in_use(self) -> Iterator[None]:
@@ -124,7 +138,11 @@ def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str]
             with contextlib.ExitStack() as stack:
                 stack.enter_context(trial.tile_in_use())
                 for name in [name for name, value in vars(launch).items() if hasattr(value, "warmup")]:
-                    stack.enter_context(mock.patch.object(launch, name, WatchedKernel(getattr(launch, name), only_compile=True)))
+                    stack.enter_context(
+                        mock.patch.object(
+                            launch, name, WatchedKernel(getattr(launch, name), only_compile=True)
+                        )
+                    )
                 trial()
     except Exception as error:
         return describe_error(error)
@@ -172,7 +190,9 @@ def race(candidates: Sequence[Candidate], settings: Settings) -> None:
         laps = laps_of(trials, settings.rounds, measure=measure, patience=settings.patience)
     for i, trial in trials.items():
         candidates[i].pass_ms = statistics.median(laps[i]) * 1e3
-        candidates[i].alone_ms = None if math.isnan(trial.alone[-1]) else statistics.median(trial.alone[-len(laps[i]) :]) * 1e3
+        candidates[i].alone_ms = (
+            None if math.isnan(trial.alone[-1]) else statistics.median(trial.alone[-len(laps[i]) :]) * 1e3
+        )
 
 
 @contextlib.contextmanager
@@ -197,24 +217,46 @@ def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings)
     problem = settings.problem(pattern, head_dim, num_sequences=1)
     current = tiles.tile_for(name, head_dim, problem.qkv.dtype, launch._architecture(problem.qkv.device))
     others = [Tile(*numbers) for numbers in CANDIDATES[kernel][: 1 if settings.dry_run else None]]
-    return [Candidate(head_dim, pattern, kernel, tile, tile == current) for tile in dict.fromkeys([current, *others])]
+    return [
+        Candidate(head_dim, pattern, kernel, tile, tile == current)
+        for tile in dict.fromkeys([current, *others])
+    ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every race")
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128])
     parser.add_argument("--kernels", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
-    parser.add_argument("--patterns", nargs="+", choices=GPU_PATTERNS, default=["aim", SHORT])
+    parser.add_argument("--patterns", nargs="+", choices=PATTERNS["cuda"], default=["aim", SHORT])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--patience", type=float, default=0.15, help="seconds after which a candidate takes no further turn in a race")
-    parser.add_argument("--seconds", type=float, default=70.0, help="no race is begun after so long; those left out are named")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that compile")
-    parser.add_argument("--dry-run", action="store_true", help="two candidates, tiny problems, interpreted on the CPU: no claims on time")
-    args = parser.parse_args()
-    if args.dry_run and os.environ.get("TRITON_INTERPRET") != "1":  # Triton asks for it when it is first imported
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=0.15,
+        help="seconds after which a candidate takes no further turn in a race",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=70.0, help="no race is begun after so long; those left out are named"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that compile"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="two candidates, tiny problems, interpreted on the CPU: no claims on time",
+    )
+    args = parser.parse_args(arguments)
+    if (
+        args.dry_run and os.environ.get("TRITON_INTERPRET") != "1"
+    ):  # Triton asks for it when it is first imported
         os.execve(
-            sys.executable, [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]], os.environ | {"TRITON_INTERPRET": "1"}
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]],
+            os.environ | {"TRITON_INTERPRET": "1"},
         )
     if not args.dry_run and not torch.cuda.is_available():
         raise SystemExit("there is no GPU that torch can use; --dry-run shows on a CPU that the program runs")
@@ -228,7 +270,9 @@ def main() -> None:
     failures: list[str] = []
     pool = ProcessPoolExecutor(1 if args.dry_run else args.jobs, multiprocessing.get_context("spawn"))
     with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
-        keys = dict.fromkeys((one.head_dim, one.kernel, one.tile) for candidates in races for one in candidates)
+        keys = dict.fromkeys(
+            (one.head_dim, one.kernel, one.tile) for candidates in races for one in candidates
+        )
         compiling = {key: pool.submit(compile_tile, *key, args.patterns, settings) for key in keys}
         while races and time.monotonic() - start < args.seconds:
             for candidate in races[0]:
@@ -242,10 +286,18 @@ def main() -> None:
             if args.json is not None:
                 write_results(args.json, races_of(done), machine=machine)
     pool.shutdown(cancel_futures=True)
-    print(*failures, *(f"left out for want of time: {title(candidates[0])}" for candidates in races), sep="\n")
-    print("for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:", *rows_for_tiles(done), sep="\n")
+    print(
+        *failures, *(f"left out for want of time: {title(candidates[0])}" for candidates in races), sep="\n"
+    )
+    print(
+        "for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:",
+        *rows_for_tiles(done),
+        sep="\n",
+    )
     measured = sum(one.pass_ms is not None for one in done)
-    print(f"{measured} of {len(done)} candidates measured, {len(races)} races left out, {time.monotonic() - start:.0f} s")
+    print(
+        f"{measured} of {len(done)} candidates measured, {len(races)} races left out, {time.monotonic() - start:.0f} s"
+    )
     if failures or not measured:
         raise SystemExit(1)
 

@@ -16,7 +16,17 @@ import pytest
 from benchmarks.measure.results import find_results
 
 ROOT = Path(__file__).parents[2]
-SECTIONS = ["environment", "kernel_tests", "attention", "train_step", "training_run", "memory", "shapes", "packing", "tile_sweep"]
+SECTIONS = [
+    "environment",
+    "kernel_tests",
+    "attention",
+    "train_step",
+    "training_run",
+    "memory",
+    "shapes",
+    "packing",
+    "tile_sweep",
+]
 LACKED = {"tyro", "polars", "pandas", "matplotlib", "sklearn", "cmake", "ninja", "scikit_build_core"}
 POORER = f"""
 import importlib.metadata as metadata
@@ -66,14 +76,21 @@ def test_dry_run_goes_on_past_a_failure_and_can_be_completed(tmp_path):
 
     first = run_script("--dry-run", str(out), PYTHON=str(python), PYTHONPATH=str(tmp_path / "site"))
     log = (out / "log.txt").read_text()
-    assert read_summary(out) == {name: "failed" if name == "environment" else "passed" for name in SECTIONS}, log
+    assert read_summary(out) == {
+        name: "failed" if name == "environment" else "passed" for name in SECTIONS
+    }, log
     assert first.returncode == 1, first.stderr
     assert first.stdout.endswith((out / "summary.txt").read_text())
     assert "environment   failed      0 s  a planted failure" in first.stdout
     saved = {f"{name}.json" for name in SECTIONS[2:]}
     assert {path.name for path in out.iterdir()} == {"log.txt", "summary.txt", "kernel_tests.xml"} | saved
     assert not [name for name in LACKED if f"No module named '{name}" in log]
-    timed = {name for race in find_results([out / "attention.json"])[0].races for name, way in race.ways.items() if "error" not in way}
+    timed = {
+        name
+        for race in find_results([out / "attention.json"])[0].races
+        for name, way in race.ways.items()
+        if "error" not in way
+    }
     assert {"ours", "sdpa_padded", "torch_nested", "torch_flex"} <= timed
 
     attention = (out / "attention.json").stat().st_mtime_ns
@@ -86,4 +103,6 @@ def test_dry_run_goes_on_past_a_failure_and_can_be_completed(tmp_path):
 @pytest.mark.parametrize("arguments", [["--only", "atention"], ["--only"], ["--dryrun"]], ids=" ".join)
 def test_wrong_arguments_are_refused(tmp_path, arguments):
     result = run_script(*arguments, PYTHON=sys.executable)
-    assert result.returncode == 2 and ("there is no section" in result.stderr or "unknown option" in result.stderr)
+    assert result.returncode == 2 and (
+        "there is no section" in result.stderr or "unknown option" in result.stderr
+    )

@@ -6,14 +6,22 @@ import dataclasses
 
 import pytest
 
-from benchmarks.measure.results import write_results
+from benchmarks.measure.results import Race, write_results
 from benchmarks.science import plan
-from benchmarks.step.tables import Case, Result, races_of
 from lsm2 import presets
 from lsm2.data.simulate import write_cohort
 
 COHORT = plan.Cohort(store_bytes=150e3, device_bytes=100e3, loader_seconds=0.004, slowest_share=1.1)
-PLAN = plan.Plan(8, 64, 25_000_000, plan.Measured("a GPU", 1200.0, 170e6), COHORT, memory_rate=3e12, link_rate=50e9, workers=8)
+PLAN = plan.Plan(
+    8,
+    64,
+    25_000_000,
+    plan.Measured("a GPU", 1200.0, 170e6),
+    COHORT,
+    memory_rate=3e12,
+    link_rate=50e9,
+    workers=8,
+)
 
 
 def test_a_step_is_the_sum_of_its_parts_or_the_loader():
@@ -44,10 +52,10 @@ def test_cohort_is_measured_on_real_batches(tmp_path):
 
 
 def test_command_reads_measurements_and_prints_a_plan(tmp_path, capsys):
-    case = Case("tiny", "day", 0.49, 6, 3744)
-    result = Result(case, "ours_cross", ms=60.0, laps_ms=(60.0,), product_rate=1e12, peak_bytes=6_000_000)
+    params = {"preset": "tiny", "window": "day", "missing": 0.49, "num_windows": 6}
+    ways = {"ours_cross": {"median_seconds": 0.06, "days_per_second": 100.0, "peak_bytes": 6_000_000}}
     file = tmp_path / "train_step.json"
-    write_results(file, races_of([result], {}), machine={"cpu_model": "a machine"})
+    write_results(file, [Race("train_step", "tiny", params, ways)], machine={"machine": "a machine"})
     plan.main(["--preset", "tiny", "--gpus", "2", "--people", "1000", "--measured", str(file)])
     printed = capsys.readouterr().out
     assert "a machine" in printed and "epoch of 26,500 days" in printed

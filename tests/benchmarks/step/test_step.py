@@ -2,24 +2,22 @@
 
 import dataclasses
 import importlib.util
-import subprocess
-import sys
 from itertools import accumulate
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from benchmarks.measure.results import find_results
+from benchmarks.measure.results import Race, find_results
+from benchmarks.measure.tables import Target
+from benchmarks.measure.timing import compare_laps
+from benchmarks.step import race
 from benchmarks.step.memory import count_saved_bytes, measure_peak_bytes
-from benchmarks.step.tables import Case, Result, Target, results_of
 from benchmarks.step.ways import WAYS, Days, Step, check_agreement, small_config
 from benchmarks.step.work import FlopCount
 from lsm2 import LSM2, LSM2Config
 from lsm2.data import PackedBatch
 
-ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
 UNCOMPILED = [name for name, way in WAYS.items() if way.compile is None and not name.startswith("flex")]
 
@@ -29,11 +27,22 @@ def packed(config: LSM2Config, visible: list[int], queries: list[int]) -> Packed
 
     def draw(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ids = torch.cat([torch.randperm(config.num_tokens)[:count].sort().values for count in counts])
-        return torch.randn(len(ids), config.patch_minutes), ids, torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
+        return (
+            torch.randn(len(ids), config.patch_minutes),
+            ids,
+            torch.tensor([0, *accumulate(counts)], dtype=torch.int32),
+        )
 
     target_values, query_ids, cu_query = draw(queries)
     names = tuple(f"day {day}" for day in range(len(visible)))
-    return PackedBatch(*draw(visible), query_ids, cu_query, target_values, torch.ones_like(target_values, dtype=torch.bool), names)
+    return PackedBatch(
+        *draw(visible),
+        query_ids,
+        cu_query,
+        target_values,
+        torch.ones_like(target_values, dtype=torch.bool),
+        names,
+    )
 
 
 def test_all_ways_agree():
@@ -46,7 +55,9 @@ def test_flex_agrees_where_it_compiles():
 
 
 def test_disagreement_is_found(monkeypatch):
-    wrong = dataclasses.replace(WAYS["padded"], loss=lambda model, batch: 1.01 * WAYS["dense"].loss(model, batch))
+    wrong = dataclasses.replace(
+        WAYS["padded"], loss=lambda model, batch: 1.01 * WAYS["dense"].loss(model, batch)
+    )
     monkeypatch.setitem(WAYS, "padded", wrong)
     with pytest.raises(AssertionError, match="the loss of padded"):
         check_agreement(["padded"], CPU)
@@ -82,7 +93,9 @@ def test_flops_are_those_that_torch_counts(name):
     aten = torch.ops.aten
     of_cpu = {
         aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *_, **__: (
+            sdpa_backward_flop_count(grad, q, k, v)
+        ),
     }
     with FlopCounterMode(display=False, custom_mapping=of_cpu) as counter:
         step()
@@ -93,7 +106,11 @@ def test_flops_are_those_that_torch_counts(name):
 
 def test_paper_refuses_days_of_which_it_would_drop_visible_tokens():
     config = small_config()
-    days = Days(config, torch.randn(1, config.num_signals, config.window_minutes), torch.zeros(1, config.num_tokens, dtype=torch.bool))
+    days = Days(
+        config,
+        torch.randn(1, config.num_signals, config.window_minutes),
+        torch.zeros(1, config.num_tokens, dtype=torch.bool),
+    )
     with pytest.raises(ValueError, match="would drop some"):
         Step.of("paper", days, CPU)
 
@@ -113,7 +130,10 @@ def test_saved_activations_follow_the_tokens_and_not_the_window(decoder):
     # Only linear terms: one long day costs what short ones cost that have the same tokens.
     assert saved(1, [65], [80]) == pytest.approx(base, rel=0.01)
     more_visible, more_queries = saved(1, [80, 50], [30, 50]) - base, saved(1, [40, 25], [60, 100]) - base
-    assert more_visible + more_queries == pytest.approx(base, rel=0.01) and min(more_visible, more_queries) > 0.1 * base
+    assert (
+        more_visible + more_queries == pytest.approx(base, rel=0.01)
+        and min(more_visible, more_queries) > 0.1 * base
+    )
 
 
 def test_peak_bytes_are_exact():
@@ -128,46 +148,53 @@ def test_peak_bytes_are_exact():
 
 
 def test_targets_compare_medians_of_the_case_that_they_name():
-    case = Case("base", "day", 0.49, 6, 3744)
-    results = [Result(case, "ours_cross", laps_ms=(1.0, 2.0, 9.0)), Result(case, "paper", laps_ms=(11.0, 8.0, 10.0))]
-    assert Target("base", "ours_cross", "paper", 5).verdict(results).split()[0] == "met"
-    assert Target("base", "ours_cross", "paper", 5.1).verdict(results).split()[0] == "missed"
-    assert Target("tiny", "ours_cross", "paper", 3).verdict(results).startswith("not measured")
+    params = {"preset": "base", "window": "day", "missing": 0.49}
+    ways = compare_laps({"ours_cross": [1.0, 2.0, 9.0], "paper": [11.0, 8.0, 10.0], "ours_joint": [4.0]})
+    races = [Race("train_step", "base", params, ways)]
+    assert Target(params, 5, "paper", "ours_cross").verdict(races).split()[0] == "met"
+    assert Target(params, 5.1, "paper", "ours_cross").verdict(races).split()[0] == "missed"
+    assert Target(params, 2.5, "paper", "ours_joint").verdict(races).split()[0] == "met"
+    assert (
+        Target(params | {"preset": "tiny"}, 3, "paper", "ours_cross")
+        .verdict(races)
+        .startswith("not measured")
+    )
 
 
-def test_dry_run_writes_all_numbers_and_a_picture(tmp_path):
+def test_dry_run_writes_all_numbers_and_a_picture(tmp_path, capsys):
     report, picture = tmp_path / "steps.json", tmp_path / "steps.png"
-    options = ["--dry-run", "--window", "day", "week", "--missing", "20", "49", "--ways", *UNCOMPILED, "--json", str(report)]
+    options = ["--dry-run", "--window", "day", "week", "--missing", "20", "49", "--ways", *UNCOMPILED]
     if importlib.util.find_spec("matplotlib") is not None:
         options += ["--plot", str(picture)]
-    command = [sys.executable, "-m", "benchmarks.step.race", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "a dry run" in done.stdout and "base, ours_full: wanted 2.5x" in done.stdout
+    race.main([*options, "--json", str(report)])
+    printed = capsys.readouterr().out
+    assert "a dry run" in printed and "base, day, 0.49, ours_full: wanted 2.5x" in printed
 
     (written,) = find_results([report])
-    assert written.machine["dry_run"] and written.machine["torch"] == torch.__version__
-    results = results_of(written.races)
-    assert len(results) == 4 * len(UNCOMPILED)
-    for result in results:
-        assert result.ms > 0 and len(result.laps_ms) == 1 and result.peak_bytes > 0 and result.loss > 0
-        rates = result.rates()
-        assert 0 < result.useful_flops <= result.total_flops and rates["days_per_second"] > 0
-        assert 0 < rates["useful_share_of_product"] <= rates["total_share_of_product"]
-        assert result.ratio == pytest.approx(result.ms / next(other.ms for other in results if other.case == result.case))
+    assert written.machine["dry_run"] and f"torch {torch.__version__}" in written.machine["versions"]
+    assert len(written.races) == 4 and all(list(found.ways) == UNCOMPILED for found in written.races)
+    for found in written.races:
+        assert found.extra["dtype"] in found.case and found.extra["dtype"] in ("bfloat16", "float32")
+        product = found.extra["ceilings"]["flops_per_second"]
+        for way in found.ways.values():
+            assert (
+                way["median_seconds"] > 0 and way["peak_bytes"] > 0 and way["loss"] > 0 and way["rounds"] == 1
+            )
+            assert 0 < way["useful_flops"] <= way["total_flops"] and way["days_per_second"] > 0
+            assert 0 < way["useful_flops"] / way["median_seconds"] < product
+            ours = found.ways["ours_cross"]["median_seconds"]
+            assert way["ratio_to_ours"] == pytest.approx(way["median_seconds"] / ours)
     if "--plot" not in options:
         pytest.skip("matplotlib is not installed: no picture")
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    again = tmp_path / "again.png"
-    subprocess.run([sys.executable, "-m", "benchmarks.step.figure", str(report), "--out", str(again)], cwd=ROOT, check=True)
-    assert again.stat().st_size > 10_000
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 10_000
 
 
 def test_what_needs_too_long_is_not_run(tmp_path):
     report = tmp_path / "steps.json"
-    options = ["--dry-run", "--window", "day", "week", "--ways", "ours_cross", "dense", "--patience", "0", "--json", str(report)]
-    done = subprocess.run([sys.executable, "-m", "benchmarks.step.race", *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    options = ["--dry-run", "--window", "day", "week", "--ways", "ours_cross", "dense", "--patience", "0"]
+    race.main([*options, "--json", str(report)])
     (written,) = find_results([report])
-    for result in results_of(written.races):
-        assert result.ms is None and result.estimated_ms > 0 and result.note.startswith("not run: needs about")
+    for found in written.races:
+        for way in found.ways.values():
+            assert "median_seconds" not in way and way["estimated_ms"] > 0
+            assert way["error"].startswith("not run: needs about")
