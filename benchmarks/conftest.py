@@ -1,4 +1,4 @@
-"""What every suite shares: the device, sizes, a limit in time, and the machine's description in saved results."""
+"""What every suite shares: device, sizes, a limit in time, and the machine's description in saved results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The tables of README.md and RESULTS.md, from the CSV of results/: `python -m benchmarks.pages` writes them anew.
+"""The tables of README.md and RESULTS.md, from the CSV of results/: `python -m benchmarks.pages` writes them
+anew.
 
-In a page a table stands between the comments `<!-- table: NAME -->` and `<!-- end of table -->`; a test tells whether
-they are those of results/.
+In a page a table stands between the comments `<!-- table: NAME -->` and `<!-- end of table -->`; a test tells
+whether they are those of results/.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Both take and give SDPA's layout, q, k and v (B, H, N, D) with N = 3744; any token may be missing. `sdpa_mask`
 gets a broadcast (B, 1, 1, N) key mask and computes all rows; `sdpa_gather` picks the kept rows of each
-sequence, attends, and puts the rows back."""
+sequence, attends, and puts the rows back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How close are pack and unpack to a plain copy of the same bytes, into memory at hand or, as they must, into new memory?"""
+"""How close are pack and unpack to plain copies of the same bytes, into memory at hand or into new memory?"""
 
 from __future__ import annotations
 

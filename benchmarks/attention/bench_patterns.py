@@ -1,4 +1,4 @@
-"""How fast is packed attention against torch's ways, by pattern of lengths and precision, on the GPU or the CPU?"""
+"""How fast is packed attention against torch's ways, by pattern of lengths and precision?"""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ def _load_vllm() -> None:
 
 
 def vllm(problem: Problem) -> Way:
-    """Keys and values are written into blocks of a cache, then read by the packed queries, as vLLM does in encoders; no backward pass."""
+    """Keys and values go into blocks of a cache, then packed queries read them, as in vLLM's encoders; no
+    backward.
+    """
     _load_vllm()
     block = 128
     head_dim, dtype = problem.qkv.shape[3], problem.qkv.dtype

@@ -36,7 +36,9 @@ def geometric_mean(values: pd.Series) -> float:
 
 
 def attention_cpu() -> str:
-    """How many times faster ours is than the better of torch's two ways; of several runs of a case the median."""
+    """How many times faster ours is than the better of torch's two ways; of several runs of a case the
+    median.
+    """
     runs = [f"attention_D64_run{run}" for run in (1, 2, 3)]
     ours = of_ours(read_rows("attention", "attention_D32_D128", "attention_1thread", *runs))
     seconds = ours.shortest_seconds
@@ -54,10 +56,10 @@ def attention_cpu() -> str:
             cases.loc[threads, dtype, head_dim, direction].loc[list(PATTERNS["cpu"])]
             for direction in DIRECTIONS
         ]
-        cells = [
-            f"**{geometric_mean(found.best_ratio):.2f}x** ({', '.join(f'{ratio:.2f}' for ratio in found.best_ratio)})"
-            for found in both
-        ]
+        cells = []
+        for found in both:
+            each = ", ".join(f"{ratio:.2f}" for ratio in found.best_ratio)
+            cells.append(f"**{geometric_mean(found.best_ratio):.2f}x** ({each})")
         means = [
             " / ".join(f"{geometric_mean(found[name]):.0f}" for found in both) for name in ("gflops", "floor")
         ]

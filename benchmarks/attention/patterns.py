@@ -1,4 +1,4 @@
-"""The lengths of sequences that are timed, those that masked autoencoders on wearable days meet, and their work."""
+"""The lengths that are timed, those of masked autoencoders on wearable days, and the work they mean."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def draw_lengths(pattern: str, device: str = "cpu", num_sequences: int | None = 
 
 @functools.cache
 def visible_tokens(num_days: int) -> list[int]:
-    """Of simulated days under AIM's masks, a person each: of 512 from 158 to 1848, half up to 761, mean 779."""
+    """Of simulated days under AIM's masks, a person each: 158 to 1848, in the median 761, mean 779."""
     import numpy as np
 
     from lsm2 import presets
@@ -72,7 +72,7 @@ def useful_exponentials(lengths: list[int], num_heads: int, *, backward: bool) -
 
 
 def useful_bytes(num_tokens: int, num_heads: int, head_dim: int, bytes_each: int, *, backward: bool) -> float:
-    """What must be read and written at the least: q, k, v and out; backward these and dout, and dq, dk, dv."""
+    """What must be moved at the least: q, k, v and out; backward these and dout, dq, dk, dv."""
     tensors = 4 + (8 if backward else 0)
     return float(tensors * num_tokens * num_heads * head_dim * bytes_each)
 

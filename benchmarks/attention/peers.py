@@ -5,14 +5,14 @@ charged to it. What must be computed for every new batch is `metadata`, timed ap
 is asked raises.
 
 - `sdpa_split`: scaled_dot_product_attention once per sequence, the sequences cut by `qkv.split(lengths)`;
-- `sdpa_padded`: one call on the batch padded to its longest sequence, with a broadcast (B, 1, 1, N) key mask where
-  lengths differ; `_cudnn`: with cuDNN demanded;
+- `sdpa_padded`: one call on the batch padded to its longest sequence, with a broadcast (B, 1, 1, N) key mask
+  where lengths differ; `_cudnn`: with cuDNN demanded;
 - `torch_nested`: SDPA on jagged nested tensors, on a GPU FlashAttention-2; `_cudnn`: with cuDNN demanded;
 - `torch_flex`: compiled FlexAttention on the packed batch with a document mask; no backward pass on a CPU;
-- `torch_varlen`: torch.nn.attention.varlen.varlen_attn; `_fa3`, `_fa4`: with that implementation activated (torch has
-  no public way to give varlen_attn to cuDNN);
-- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`, `sdpa_math`: where all lengths are equal, one call without a mask, on
-  that backend;
+- `torch_varlen`: torch.nn.attention.varlen.varlen_attn; `_fa3`, `_fa4`: with that implementation activated
+  (torch has no public way to give varlen_attn to cuDNN);
+- `sdpa_flash`, `sdpa_cudnn`, `sdpa_efficient`, `sdpa_math`: where all lengths are equal, one call without a
+  mask, on that backend;
 - the packages of cpu_libraries.py and gpu_libraries.py, where they are installed.
 """
 
@@ -79,7 +79,7 @@ def sdpa_equal(problem: Problem, backend: SDPBackend) -> Way:
 def torch_nested(problem: Problem, backend: SDPBackend | None = None) -> Way:
     """Jagged (B, n*, H, D) q, k and v; without the extremes of the lengths it would wait for the device."""
     offsets = problem.cu_seqlens.long()
-    extremes = {"min_seqlen": min(problem.lengths), "max_seqlen": max(problem.lengths)}
+    extremes: dict[str, Any] = {"min_seqlen": min(problem.lengths), "max_seqlen": max(problem.lengths)}
 
     def attend(*rows: Tensor) -> Tensor:
         jagged = [
@@ -166,7 +166,9 @@ def torch_varlen(problem: Problem, implementation: str | None = None) -> Way:
 
 BOTH_DEVICES = ("cpu", "cuda")
 STAGES = USUAL, SLOW_TO_COMPILE, LEAST_TRIED = range(3)
-"""In what order peers take part: a way that may end in an illegal access, which no later call survives, comes last."""
+"""Peers take part in this order: a way that may end in an illegal access, which no later call survives,
+last.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One problem of attention, the ways of computing it from the same numbers, ours, and the check of all others."""
+"""One problem of attention, the ways of computing it, ours among them, and the check of the others."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def torch_way(
 ) -> Way:
     """A way that torch differentiates: `attend` takes qkv, or q, k and v, to out.
 
-    `to_packed` takes out, and each gradient, from the way's layout to (T, H, D), or (T, 3, H, D) for that of qkv.
+    `to_packed` takes out, and each gradient, from the way's layout to (T, H, D), or (T, 3, H, D) for that of
+    qkv.
     """
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     leaves = [x.detach().requires_grad_() for x in tensors]
@@ -180,7 +181,9 @@ def at_level(level: str, call: Call) -> Call:
 def enter(
     makers: Mapping[str, Callable[[Problem], Way]], problem: Problem, our_way: Way, *, backward: bool
 ) -> tuple[dict[str, Way], dict[str, str]]:
-    """The peers that give what ours does, and of the others what is wrong; those not applicable are in neither."""
+    """The peers that give what ours does, and what is wrong with others; those not applicable are in
+    neither.
+    """
 
     def checked(make: Callable[[Problem], Way]) -> Way | None:
         try:

@@ -8,16 +8,15 @@ faster. Useful are 4 n^2 D FLOPs per sequence and head forward, 2.5 times as man
 floor is what the machine needs at the least, useful FLOPs / rate of products + exponentials / rate of
 exponentials, without overlap of the two, at the best rates that torch.mm on large square matrices and
 torch.exp2 within the cache reached on the same threads. What a way must compute once per batch, such as the
-longest length or a mask, is timed apart and is in no ratio."""
+longest length or a mask, is timed apart and is in no ratio.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -27,15 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks.attention.patterns import PATTERNS, SUITE_PATTERNS, draw_lengths, useful_work
-from benchmarks.attention.peers import (
-    BASIC,
-    LEAST_TRIED,
-    PEERS,
-    SLOW_TO_COMPILE,
-    USUAL,
-    Peer,
-    load_peers,
-)
+from benchmarks.attention.peers import BASIC, LEAST_TRIED, PEERS, SLOW_TO_COMPILE, USUAL, Peer, load_peers
 from benchmarks.attention.problem import (
     BOTH,
     DIRECTIONS,
@@ -52,9 +43,8 @@ from benchmarks.attention.problem import (
     ours,
     set_level,
 )
-from benchmarks.measure.agreement import describe_error
-from benchmarks.measure.environment import describe_machine
-from benchmarks.measure.results import Race, write_results
+from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.results import Race
 from benchmarks.measure.suite import NO_BFLOAT16
 from benchmarks.measure.tables import Target, best_ratio, count_met, race_tables, show, summary_table
 from benchmarks.measure.timing import compare_laps, gpu_seconds, laps_of, seconds
@@ -82,7 +72,7 @@ LEAST_RATIO = 0.95
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a run: how often each way takes its turn, and for how many seconds at most; a dry run is tiny, on a CPU."""
+    """Of a run: how often each way takes its turn, and for how many seconds at most."""
 
     device: torch.device
     rounds: int
@@ -127,7 +117,8 @@ class Turn:
 
     @property
     def title(self) -> str:
-        return f"{self.threads} threads, {self.dtype}, D {self.head_dim}, {self.pattern}: {', '.join(self.names)}"
+        names = ", ".join(self.names)
+        return f"{self.threads} threads, {self.dtype}, D {self.head_dim}, {self.pattern}: {names}"
 
 
 @dataclass(frozen=True)
@@ -200,7 +191,7 @@ def make_race(
     return Race("attention", case, params, ways, extra, laps.get(f"{OURS} {level}", ()))
 
 
-def left_out(turn: Turn, settings: Settings) -> Iterator[Race]:
+def leave_out(turn: Turn, settings: Settings) -> Iterator[Race]:
     """What is saved of races that would take minutes where bfloat16 is not native."""
     for direction, level in product(DIRECTIONS, settings.levels):
         yield make_race(turn, direction, level, settings, {OURS: {"error": NO_BFLOAT16}}, {}, {})
@@ -213,7 +204,7 @@ def time_metadata(ways: dict[str, Way]) -> dict[str, float]:
 
 
 def plan(args: argparse.Namespace, peers: dict[str, Peer]) -> list[Turn]:
-    """In the order of their worth: first the usual ways, then those that compile long, last what may crash."""
+    """In the order of their worth: the usual ways, then those that compile long, last what may crash."""
     by_stage = {
         stage: tuple(name for name in peers if peers[name].stage == stage)
         for stage in (USUAL, SLOW_TO_COMPILE, LEAST_TRIED)
@@ -224,31 +215,6 @@ def plan(args: argparse.Namespace, peers: dict[str, Peer]) -> list[Turn]:
     stages = ((cases, USUAL), (first, SLOW_TO_COMPILE), (cases, LEAST_TRIED), (others, SLOW_TO_COMPILE))
     turns = [Turn(*case, by_stage[stage]) for group, stage in stages for case in group]
     return [turn for turn in turns if turn.names] or [Turn(*case, ()) for case in cases]
-
-
-def run(turns: list[Turn], peers: dict[str, Peer], args: argparse.Namespace, settings: Settings) -> list[str]:
-    """Take the turns, save what is known after each; gives what failed. Turns that were taken leave the list."""
-    start = time.monotonic()
-    races: dict[str, Race] = args.races
-    failures: list[str] = []
-    machine = describe_machine() | {"dry_run": settings.dry_run}  # once: it starts other programs
-    with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
-        while turns and time.monotonic() - start < args.seconds:
-            turn = turns[0]
-            slow = turn.dtype == "bfloat16" and args.skip_slow and not bfloat16_is_fast(settings.device)
-            try:
-                for found in left_out(turn, settings) if slow else race(turn, peers, settings):
-                    # A peer of a later turn has its ratio to ours there; ours stays that of the first.
-                    ways = races.setdefault(found.case, found).ways
-                    ways.update({name: way for name, way in found.ways.items() if name not in ways})
-            except Exception as error:
-                failures.append(f"failed: {turn.title}: {describe_error(error)}")
-            print(f"{time.monotonic() - start:6.1f} s  {turn.title}", flush=True)
-            turns.pop(0)
-            gc.collect()
-            if args.json is not None:
-                write_results(args.json, races.values(), machine=machine | {"failures": failures})
-    return failures
 
 
 def verdicts(races: Sequence[Race]) -> list[str]:
@@ -275,9 +241,7 @@ def headline(races: Sequence[Race], by: str) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the GPU where torch finds one")
     parser.add_argument("--patterns", nargs="+", choices=SUITE_PATTERNS, help="of lengths; see patterns.py")
     parser.add_argument(
@@ -296,9 +260,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, help="seconds after which a way takes no further turn in a race"
     )
-    parser.add_argument("--seconds", type=float, default=math.inf, help="no race is begun after so long")
-    parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every race")
-    parser.add_argument("--dry-run", action="store_true", help="tiny problems on the CPU: shows that it runs")
+    add_run_options(parser)
     args = parser.parse_args(arguments)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU that torch can use; --dry-run shows on a CPU that the program runs")
@@ -330,30 +292,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
             )
     set_level(best)
     args.levels = (REFERENCE,) if on_gpu else tuple(args.levels or [best])
-    args.races = {}
     return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     settings = Settings(args.device, args.rounds, args.patience, args.levels, args.dry_run)
-    turns = plan(args, args.table)
     best = _ops.instruction_set() or REFERENCE
-    failures = run(turns, args.table, args, settings)
+    without_bfloat16 = args.skip_slow and not bfloat16_is_fast(args.device)
+
+    def take(turn: Turn, earlier: list[Race]) -> Iterator[Race]:
+        slow = turn.dtype == "bfloat16" and without_bfloat16
+        return leave_out(turn, settings) if slow else race(turn, args.table, settings)
+
+    races = take_turns(plan(args, args.table), take, lambda turn: turn.title, args)
     set_level(best)
-    races = list(args.races.values())
-    if args.dry_run:
-        print("a dry run: no number below says anything about speed")
     show([*race_tables(races, settings.by), summary_table(races, "pattern", settings.by)])
-    print(*failures, *(f"left out for want of time: {turn.title}" for turn in turns), sep="\n")
     lines = verdicts(races) if settings.on_gpu or args.dry_run else []
     print(
         *lines,
         "; ".join(filter(None, (headline(races, settings.by), count_met(lines) if lines else ""))),
         sep="\n",
     )
-    if failures:
-        raise SystemExit(1)
+    end(args)
 
 
 if __name__ == "__main__":

@@ -6,11 +6,11 @@ machine's drift, and is taken out of ours. The noise is the larger of two: what 
 and 80th percentiles of ours and of the peers, in both files, leave uncertain; and, of at least 8 benchmarks,
 four standard deviations of what they changed by, estimated from the middle half of them, as most are presumed
 unchanged. A change beyond the noise and beyond 5 % is marked; the exit status is 1 if one of them is a
-regression. Files of different machines are refused."""
+regression. Files of different machines are refused.
+"""
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import find_results
 from benchmarks.measure.tables import empty_table, show
 
@@ -54,7 +55,7 @@ class Change:
 
 
 def read_medians(path: Path) -> Medians:
-    """By benchmark, by way, ours first: median_seconds, p20_seconds, p80_seconds; what has no time is left out."""
+    """By benchmark, by way, ours first: median, p20 and p80 seconds; what has no time is left out."""
     medians = {}
     for results in find_results([path]):
         for race in results.races:
@@ -87,7 +88,9 @@ def compare(before: dict[str, dict[str, float]], after: dict[str, dict[str, floa
 
 
 def find_spread(changes: Sequence[Change]) -> float:
-    """The factor by which benchmarks seem to differ from one another, though most are presumed unchanged; 1 for few of them."""
+    """The factor by which benchmarks seem to differ, though most are presumed unchanged; 1 for few of
+    them.
+    """
     if len(changes) < FEWEST_FOR_SPREAD:
         return 1.0
     first, _, third = statistics.quantiles((math.log(change.factor) for change in changes), n=4)
@@ -113,9 +116,7 @@ def machines_of(path: Path) -> set[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     args = parser.parse_args(arguments)

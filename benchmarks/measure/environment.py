@@ -3,11 +3,11 @@
 
 Prints what torch.utils.collect_env finds, the GPU's clocks and temperature before and after work, and the
 rates that every other number is judged by: large matrix products by dtype, and a large copy, bytes read plus
-bytes written."""
+bytes written.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch.utils import collect_env
 
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
 from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops
@@ -126,9 +127,7 @@ def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--json", type=Path, help="file for all facts")
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU: shows that it runs")
     args = parser.parse_args(arguments)

@@ -101,7 +101,8 @@ def panels_by_parameter(races: Sequence[Race]) -> Iterator[tuple[str, list[Panel
     set.
 
     Attention shows useful FLOP/s, a training step milliseconds per window. A way that did not run has a
-    hollow point where its race estimates it; of several races in one place the median counts."""
+    hollow point where its race estimates it; of several races in one place the median counts.
+    """
     placed = [(axis, value, race) for race in races for axis, value in places_of(race)]
     for axis, group in grouped(placed, lambda item: item[0]):
         panels = []
@@ -176,7 +177,7 @@ def speeds_of(race: Race) -> dict[str, float]:
 
 
 def draw_curves(races: Sequence[Race], name: str, xs: Sequence[str]) -> bytes:
-    """What `curve` in a race's extra says of one quantity, against others of it; seeds of one variant in the mean."""
+    """One quantity of the races' `curve` against others of it; of the seeds of one variant the mean."""
     panels = [Panel("", f"{x} of training" if x == "seconds" else x, name) for x in xs]
     for variant, group in grouped(races, lambda race: race.params.get("variant", race.ours)):
         curves = [race.extra["curve"] for race in group]
@@ -192,7 +193,7 @@ def draw_curves(races: Sequence[Race], name: str, xs: Sequence[str]) -> bytes:
 def draw_ratio_map(
     cases: Sequence[str], peers: Sequence[str], ratios: Mapping[tuple[str, str], float]
 ) -> bytes:
-    """A row a case, a column a peer: the peer's time over ours, blue above 1; what was not measured stays white."""
+    """A row a case, a column a peer: its time over ours, blue above 1; what was not measured stays white."""
     from matplotlib.figure import Figure
 
     values = np.array([[ratios.get((case, peer), math.nan) for peer in peers] for case in cases])
@@ -215,7 +216,7 @@ def draw_ratio_map(
 
 
 def draw_rooflines(races: Sequence[Race]) -> Iterator[tuple[str, bytes]]:
-    """For every dtype useful FLOP/s against FLOPs per byte, of ours and of the best peer, under both ceilings."""
+    """For every dtype useful FLOP/s against FLOPs per byte, ours and the best peer, under both ceilings."""
     able = [race for race in races if "useful_bytes" in race.extra and speeds_of(race)]
     for dtype, group in grouped(able, lambda race: race.extra["dtype"]):
         rates = [race.extra.get("ceilings", {}) for race in group]
@@ -223,8 +224,9 @@ def draw_rooflines(races: Sequence[Race]) -> Iterator[tuple[str, bytes]]:
             max((found[rate] for found in rates if rate in found), default=None)
             for rate in ("flops_per_second", "bytes_per_second")
         ]
-        if None not in ceilings:
-            yield dtype, _draw_roofline(group, *ceilings)
+        product, copy = ceilings
+        if product is not None and copy is not None:
+            yield dtype, _draw_roofline(group, product, copy)
 
 
 def _draw_roofline(races: Sequence[Race], product: float, copy: float) -> bytes:

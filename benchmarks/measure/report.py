@@ -3,11 +3,11 @@
 Reads CSV of benchmarks/results and JSON of suites and programs, files or folders of them. The page opens with
 one answer for each machine, then has a section for each suite: a map with a row a case and a column a peer,
 whose cells are the peer's time over ours (above 1, blue: ours is faster; below, red: the peer is), the
-numbers, and what did not run. Of a case that several runs on one machine measured the median counts."""
+numbers, and what did not run. Of a case that several runs on one machine measured the median counts.
+"""
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -21,6 +21,7 @@ from benchmarks.measure.figures import (
     draw_rooflines,
     panels_by_parameter,
 )
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, Results, find_results
 from benchmarks.measure.tables import best_ratio, grouped
 from lsm2.report.html import document, figure, section, table
@@ -63,7 +64,10 @@ def merge(races: Sequence[Race]) -> list[Race]:
 def answer(machine: str, races: Sequence[Race]) -> str:
     """How many times faster ours is than the best other way, over which cases, and where it is slower."""
     sentences = []
-    for kind, suites in (("attention", ANSWERED[:-1]), ("a training step", ANSWERED[-1:])):
+    for kind, suites in (
+        ("attention", ANSWERED[:-1]),
+        ("a training step with the default decoder", ANSWERED[-1:]),
+    ):
         best = [
             (*found, race) for race in races if race.suite in suites and (found := best_ratio(race, FLOORS))
         ]
@@ -88,7 +92,9 @@ def answer(machine: str, races: Sequence[Race]) -> str:
 
 
 def suite_section(suite: str, machine: str, races: Sequence[Race]) -> str:
-    """One comparison: what it comes to, then folded where it is long the picture, the numbers, what did not run."""
+    """One comparison: what it comes to, the picture, folded where it is long, the numbers, what did not
+    run.
+    """
     ours, races = races[0].ours, merge(races)
     cells = {(race.case, name): ratio for race in races for name, ratio in race.ratios.items()}
     parts = [f'<p class="soft">{escape(machine)}</p>']
@@ -101,10 +107,8 @@ def suite_section(suite: str, machine: str, races: Sequence[Race]) -> str:
             f" ({ours} is {better}), {lost} below"
         )
         picture = figure(caption, draw_ratio_map(cases, peers, cells))
-        means = [
-            f"{peer} {statistics.geometric_mean(ratio for (_, name), ratio in cells.items() if name == peer):.2f}x"
-            for peer in peers
-        ]
+        by_peer = {peer: [ratio for (_, name), ratio in cells.items() if name == peer] for peer in peers}
+        means = [f"{peer} {statistics.geometric_mean(ratios):.2f}x" for peer, ratios in by_peer.items()]
         parts.append(f"<p>{escape(caption)}. Geometric means: {escape(', '.join(means))}.</p>")
         parts.append(picture if len(cases) <= MOST_SHOWN else fold(f"Map of {len(cases)} cases", picture))
         by_case = {race.case: race.ways for race in races}
@@ -192,9 +196,7 @@ def is_comparison(race: Race) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "results", nargs="*", type=Path, default=[RESULTS], help="default: benchmarks/results"
     )

@@ -1,18 +1,19 @@
 """Saved results. `python -m benchmarks.measure.results FILE... --csv FILE.csv` turns files of a run into rows
 of a CSV.
 
-Suites and programs save pytest-benchmark's JSON. An entry is a race, in which ways of doing one thing took turns:
-`group` is the suite, `param` and `params` say what was computed, `stats` holds the seconds of ours. In extra_info,
-`ways` has for every way, ours first, median_seconds, p20_seconds, p80_seconds, shortest_seconds and ratio_to_ours, or
-the error with which it did not run; beside it stands what a suite knows, such as useful_flops and ceilings.
+Suites and programs save pytest-benchmark's JSON. An entry is a race, in which ways of doing one thing took
+turns: `group` is the suite, `param` and `params` say what was computed, `stats` holds the seconds of ours. In
+extra_info, `ways` has for every way, ours first, median_seconds, p20_seconds, p80_seconds, shortest_seconds
+and ratio_to_ours, or the error with which it did not run; beside it stands what a suite knows, such as
+useful_flops and ceilings.
 
 A CSV holds the runs of one machine and day: a row per run, race and way. `param.*` say what was computed,
 `race.*` are numbers of the whole race, the other columns those of the way; a list of numbers is [1 2 3]. Rows
-of a run that is converted again are replaced."""
+of a run that is converted again are replaced.
+"""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import datetime
 import json
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.environment import describe_machine, name_machine
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.timing import summarise
 
 VERSION = "5.3.1"
@@ -234,9 +236,7 @@ def _parse(cell: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="JSON of suites and programs, or folders of it")
     parser.add_argument("--csv", type=Path, required=True, help="benchmarks/results/DATE-MACHINE.csv")
     args = parser.parse_args(arguments)

@@ -48,7 +48,8 @@ def race(
     All ways' medians, the ratios peer / ours (above 1: ours is faster), the errors of peers that do not run,
     the best rates of the yardsticks that run beside them, and `extra` go into extra_info; see results.py. On
     a GPU times are by the GPU's clock; what pytest-benchmark itself reports of `ours` then contains the wait
-    for the GPU. `on_host`: nothing here concerns a GPU."""
+    for the GPU. `on_host`: nothing here concerns a GPU.
+    """
     measure = gpu_seconds if torch.cuda.is_available() and not on_host else seconds
     for way in (ours, *peers.values()):
         for _ in range(WARM_UP_ROUNDS):
@@ -65,7 +66,8 @@ def race(
     benchmark.pedantic(
         lambda: laps["ours"].append(measure(ours)), setup=run_peers, rounds=rounds, iterations=1
     )
-    ways = compare_laps(laps) | {name: {"error": error} for name, error in (errors or {}).items()}
+    ways: dict[str, dict[str, Any]] = compare_laps(laps)
+    ways |= {name: {"error": error} for name, error in (errors or {}).items()}
     benchmark.extra_info.update(extra | ({"ceilings": rates} if ceilings else {}), ways=ways)
     line = [
         f"{name} did not run: {way['error']}"

@@ -68,7 +68,7 @@ def product_share(race: Race, flops: float | None, seconds: float) -> str | None
 
 
 def floor_seconds(race: Race) -> float | None:
-    """What products and exponentials need at the machine's rates, without overlap; None where they are unknown."""
+    """What products and exponentials need at the machine's rates, without overlap; None where unknown."""
     rates = race.extra.get("ceilings", {})
     if "exponentials_per_second" not in rates:
         return None
@@ -130,7 +130,7 @@ def best_ratio(race: Race, leave_out: Sequence[str] = ()) -> tuple[float, str] |
 
 
 def summary_table(races: Sequence[Race], over: str, by: str = "median_seconds") -> Table:
-    """A row for each group of races that differ in one parameter: the best peer's mean and least ratio, and rates."""
+    """A row for races that differ in one parameter alone: the best peer's mean and least ratio, and rates."""
     table = empty_table(("races",), ("mean ratio", "least", "useful GFLOP/s", "% product", "% floor"))
     able = [race for race in races if by in race.ways[race.ours] and best_ratio(race)]
     for key, group in grouped(able, lambda race: tuple((k, v) for k, v in race.params.items() if k != over)):

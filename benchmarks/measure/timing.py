@@ -1,4 +1,4 @@
-"""The only clock of the benchmarks; all ways of doing one thing take turns, which is fair on a noisy machine."""
+"""The only clock of the benchmarks, by which all ways of doing one thing take turns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def gpu_seconds(way: Callable[[], object]) -> float:
     """How long the GPU works on one call, by its own clock, none of its inputs in the cache.
 
     The cache is emptied by writing other memory, and meanwhile the host can give the call's first kernels to
-    the GPU: only what the host needs beyond that, or between kernels, is counted."""
+    the GPU: only what the host needs beyond that, or between kernels, is counted.
+    """
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     _flush_buffer().zero_()
     start.record()
@@ -63,7 +64,8 @@ def laps_of(
 
     Before come rounds that warm up. A way that has run for `patience` seconds in all sits out the rest.
     Before every call nothing runs for `pause` seconds: threads of some libraries keep a core busy for a while
-    after their work."""
+    after their work.
+    """
     laps: dict[Name, list[float]] = {name: [] for name in ways}
     for _ in range(WARM_UP_ROUNDS + rounds):
         for name, way in ways.items():
@@ -74,7 +76,7 @@ def laps_of(
 
 
 def summarise(laps: Sequence[float]) -> dict[str, float]:
-    """Median, where the fastest and the slowest fifth of the laps begin, the shortest, and how many there are."""
+    """Median, where the fastest and the slowest fifth of the laps begin, the shortest, and their number."""
     fifths = statistics.quantiles(laps, n=5, method="inclusive") if len(laps) > 1 else [*laps] * 4
     return {
         "median_seconds": statistics.median(laps),

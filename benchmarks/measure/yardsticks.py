@@ -1,4 +1,4 @@
-"""Calls that do a known amount of work as fast as a machine can; in a race they show its rates at that time."""
+"""Calls that do a known amount of work as fast as a machine can: in a race they show its rates."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def product_yardstick(dtype: torch.dtype, size: int = 2048) -> Yardstick:
     values.
 
     On a machine without float16 arithmetic torch.mm in float16 reaches a hundredth of the float32 rate: it
-    says nothing of the machine."""
+    says nothing of the machine.
+    """
     small = {candidate: square_product(candidate, 192).call for candidate in {dtype, torch.float32}}
     laps = laps_of(small, rounds=5)
     return square_product(min(laps, key=lambda candidate: min(laps[candidate])), size)
 
 
 def exponential_yardstick() -> Yardstick:
-    """Exponentials by torch.exp2 in float32; a thread's share of input and result is 1 MiB, a core's own cache."""
+    """Exponentials by torch.exp2 in float32; a thread's share of input and result is 1 MiB, its own cache."""
     repeats = 20
     x = torch.linspace(-8, 0, 131072 * torch.get_num_threads())
     out = torch.empty_like(x)
@@ -60,7 +61,7 @@ def large_copy(num_bytes: int, device: torch.device | str) -> Yardstick:
 
 @functools.cache
 def attention_yardsticks(dtype: torch.dtype, device: torch.device) -> dict[str, Yardstick]:
-    """What shows the ceilings over attention in a race: large matrix products in this dtype, and large copies."""
+    """The ceilings over attention in a race: large matrix products in this dtype, and large copies."""
     on_gpu = device.type == "cuda"
     product = square_product(dtype, 8192, device) if on_gpu else product_yardstick(dtype, 1536)
     copy = large_copy(4 << 30 if on_gpu else 128 << 20, device)

@@ -1,12 +1,12 @@
-"""Evaluations of models as rows of a CSV: `python -m benchmarks.science.evaluations NAME=RUN/evaluation.json --csv FILE`
+"""Evaluations of models as rows of a CSV: `python -m benchmarks.science.evaluations NAME=RUN/evaluation.json
+--csv FILE`
 
-Each task becomes a race whose ways are the methods, with their squared and absolute errors, and so does each signal of
-a task. The machine of the rows is this one, though errors do not depend on it.
+Each task becomes a race whose ways are the methods, with their squared and absolute errors, and so does each
+signal of a task. The machine of the rows is this one, though errors do not depend on it.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.environment import describe_machine
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, Results, write_csv
 
 NUMBERS = ("mse", "mae", "num_minutes", "rmse_in_unit", "mae_in_unit")
@@ -42,9 +43,7 @@ def numbers_of(errors: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("evaluations", nargs="+", metavar="NAME=FILE")
     parser.add_argument("--csv", type=Path, required=True, help="benchmarks/results/DATE-MACHINE.csv")
     args = parser.parse_args(arguments)

@@ -89,7 +89,9 @@ def decoders() -> str:
 
 
 def evaluation(name: str) -> dict[tuple[str, str], dict[str, float]]:
-    """By task and signal ("" for all), by method, the squared error; as `benchmarks.science.evaluations` saved it."""
+    """By task and signal ("" for all), by method, the squared error; as `benchmarks.science.evaluations`
+    saved it.
+    """
     frame = read_rows("evaluation", f"evaluation_{name}")
     signals = frame["param.signal"].fillna("") if "param.signal" in frame else [""] * len(frame)
     rows = zip(frame["param.task"], signals, frame.way, frame.mse, strict=True)

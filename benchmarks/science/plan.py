@@ -3,18 +3,22 @@ train_step.json] [--check]`
 
 A step, on each of N GPUs with B days of its own, is modelled as
 
-    compute     the largest share of the work of a step's days over the mean share, times B / (days/s measured by benchmarks.step.race)
-    optimizer   weights x 44 bytes (read weight, gradient, two moments, average; write all but the gradient, and clip) / memory rate
-    all-reduce  2 (N - 1) / N x weights x 4 bytes / link rate: after the backward pass, not beside it, as the trainer does it
-    loader      B / (workers / time to read, normalise, mask and pack a day): beside all that, so it counts only where it is longer
+    compute     the largest share of the work of a step's days over the mean share, times B / (days/s measured
+                by benchmarks.step.race)
+    optimizer   weights x 44 bytes (read weight, gradient, two moments, average; write all but the gradient,
+                and clip) / memory rate
+    all-reduce  2 (N - 1) / N x weights x 4 bytes / link rate: after the backward pass, not beside it, as the
+                trainer does it
+    loader      B / (workers / time to read, normalise, mask and pack a day): beside all that, so it counts
+                only where it is longer
 
 Shares, tokens and the loader's time are measured here on simulated days, compute is what the file says, rates
 of memory and link are options, assumed until somebody measures them. `--check` trains with 1, 2 and 4
-processes on this machine and compares."""
+processes on this machine and compares.
+"""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import os
@@ -30,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, find_results
 from benchmarks.measure.tables import empty_table, show
 from benchmarks.measure.timing import seconds
@@ -194,7 +199,9 @@ def _duration(seconds: float) -> str:
 
 
 def check(store: DayStore, folder: Path, days_per_rank: int) -> list[tuple[int, float, float]]:
-    """Processes, days/s that the model predicts from one process, days/s measured; the tiny preset, one thread a process."""
+    """Processes, days/s predicted from one process, days/s measured; the tiny preset, one thread a
+    process.
+    """
     measured = {ranks: _train(store, folder / f"ranks{ranks}", ranks, days_per_rank) for ranks in CHECKED}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     result = []
@@ -259,9 +266,7 @@ def newest_results(preset: str) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument(
         "--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each; default: the paper's"

@@ -9,15 +9,15 @@ parts of days of people who were held out; each seed holds out others. The error
 squared error over that of filling in the mean. The learning rate stays at its peak after the warm-up, so that
 a curve is what training would have given at any time. Without STORE a cohort is simulated.
 
-At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over people, predicts labels.csv
-where the store has one (mean correlation over the labels); otherwise a ridge classifier tells whose day it is (share that is right).
-`python -m benchmarks.science.time_to_quality_report JSON...` draws and tabulates files of several runs together; `python -m pytest
-benchmarks/time_to_quality.py` is a short version.
+At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over
+people, predicts labels.csv where the store has one (mean correlation over the labels); otherwise a ridge
+classifier tells whose day it is (share that is right). `python -m benchmarks.science.time_to_quality_report
+JSON...` draws and tabulates files of several runs together; `python -m pytest benchmarks/time_to_quality.py`
+is a short version.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import statistics
 import tempfile
@@ -29,11 +29,10 @@ from typing import Any
 import numpy as np
 import pyarrow.csv
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.measure.environment import describe_machine, name_machine
 from benchmarks.measure.figures import draw_curves
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, write_results
 from benchmarks.measure.tables import show
 from benchmarks.measure.timing import seconds, summarise
@@ -165,7 +164,9 @@ class Training:
         return model.to(self.trainer.ranks.device).eval()
 
     def validate(self) -> dict[str, float]:
-        """By task: squared error over that of the mean; on days with too little data for a task it is absent."""
+        """By task: squared error over that of the mean; a task that the days have too little data for is
+        absent.
+        """
         tasks = [
             task
             for task in TASKS
@@ -224,41 +225,36 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
     )
 
 
-def time_steps(trainings: list[Training], advance: Callable[[str], object]) -> list[float]:
-    """Median seconds of a step of each; they take turns step by step, on the same days. The first, which warms up, does not count."""
+def time_steps(trainings: list[Training]) -> list[float]:
+    """Median seconds of a step of each; they take turns step by step, on the same days, after one that warms
+    up.
+    """
     laps: list[list[float]] = [[] for _ in trainings]
-    for turn in range(1 + CALIBRATION_STEPS):
+    for _ in range(1 + CALIBRATION_STEPS):
         for training, times in zip(trainings, laps, strict=True):
-            advance(f"{training.variant}: how long is a step, {turn + 1} of {1 + CALIBRATION_STEPS}")
             times += training.advance(1)
     return [statistics.median(times[1:]) for times in laps]
 
 
 def train_all(
-    store: DayStore,
-    config: LSM2Config,
-    variants: list[str],
-    budget: float,
-    seeds: list[int],
-    advance: Callable[[str], object],
+    store: DayStore, config: LSM2Config, variants: list[str], budget: float, seeds: list[int]
 ) -> Iterator[tuple[Training, float, dict[str, Any]]]:
-    """Trainings as they finish, all variants of a seed at once, each with its seconds a step, probe and curve."""
+    """Trainings as they finish, all variants of a seed at once, with seconds a step, probe and curve."""
 
     def start(name: str, seed: int, num_steps: int) -> Training:
         return Training(name, store, VARIANTS[name](config), seed, num_steps)
 
-    step_seconds = time_steps([start(name, 0, FEWEST_STEPS) for name in variants], advance)
+    step_seconds = time_steps([start(name, 0, FEWEST_STEPS) for name in variants])
     num_steps = [max(FEWEST_STEPS, round(budget / time)) for time in step_seconds]
     for seed in seeds:
         trainings = [start(name, seed, count) for name, count in zip(variants, num_steps, strict=True)]
         found: dict[str, list[tuple[int, dict[str, float]]]] = {name: [] for name in variants}
         for part in range(1, PARTS + 1):
             for training in trainings:
-                advance(f"seed {seed}, {training.variant}, part {part} of {PARTS}")
+                print(f"seed {seed}, {training.variant}, part {part} of {PARTS}", flush=True)
                 training.advance(training.num_steps * part // PARTS - training.steps_done)
                 found[training.variant].append((training.steps_done, training.validate()))
         for training, time in zip(trainings, step_seconds, strict=True):
-            advance(f"seed {seed}, {training.variant}, probe")
             curve = make_curve(found[training.variant], time, training.batches.train.batch_days or 0)
             yield training, time, {"probe": probe(training.model(), store, seed), "curve": curve}
 
@@ -278,9 +274,7 @@ def make_curve(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "store", nargs="?", type=Path, help="of days; default: 100 people are simulated for 8 days"
     )
@@ -310,23 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             window_minutes=store.num_samples,
             patch_minutes=max(1, 10 // store.epoch_minutes),
         )
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            turns = len(variants) * (1 + CALIBRATION_STEPS + len(args.seeds) * (PARTS + 1))
-            task = bar.add_task("", total=turns)
-
-            def advance(text: str) -> None:
-                bar.update(task, advance=1, description=text)
-
-            for training, time, extra in train_all(
-                store, config, variants, args.seconds, args.seeds, advance
-            ):
-                params = {"store": name, "preset": args.preset, "seconds": args.seconds}
-                params |= {"variant": training.variant, "seed": training.seed}
-                case = f"{name}, {args.preset}, {training.variant}, seed {training.seed}"
-                races.append(Race(SUITE, case, params, {"ours": summarise([time])}, extra, [time]))
-                if args.json is not None:
-                    write_results(args.json, races, machine=machine)
+        for training, time, extra in train_all(store, config, variants, args.seconds, args.seeds):
+            params = {"store": name, "preset": args.preset, "seconds": args.seconds}
+            params |= {"variant": training.variant, "seed": training.seed}
+            case = f"{name}, {args.preset}, {training.variant}, seed {training.seed}"
+            races.append(Race(SUITE, case, params, {"ours": summarise([time])}, extra, [time]))
+            if args.json is not None:
+                write_results(args.json, races, machine=machine)
     title = f"{name}, {args.preset}, {args.seconds:g} s a run; {name_machine(machine)}"
     show([table([Run.from_race(race) for race in races], title)])
     if args.plot is not None:

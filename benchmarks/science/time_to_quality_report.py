@@ -6,7 +6,6 @@ together.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.measure.figures import draw_curves
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, Results, find_results
 from benchmarks.measure.tables import empty_table, grouped, show
 
@@ -76,7 +76,7 @@ def races_of(files: Sequence[Results]) -> dict[str, list[Race]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A variant against the reference, seed by seed with the same people held out; numbers are means over the seeds."""
+    """A variant against the reference, seed by seed with the same people held out; means over the seeds."""
 
     step_seconds: float
     error: float
@@ -86,7 +86,9 @@ class Comparison:
     after_days: list[float]
     """The same after as many days as both saw."""
     sooner: float
-    """How many times less time it took to the reference's last error (median over the seeds); 0: it never did."""
+    """How many times less time it took to the reference's last error, median over seeds; 0: it never got
+    there.
+    """
     probe: float
 
 
@@ -122,7 +124,9 @@ def compare_with_reference(runs: Sequence[Run]) -> dict[str, Comparison]:
 
 
 def table(runs: Sequence[Run], title: str) -> Table:
-    """A row per variant; against the reference after the same time and days: mean and deviation over the seeds."""
+    """A row per variant; against the reference after equal time and days: mean and deviation over the
+    seeds.
+    """
     columns = ("ms a step", "error", "vs reference", "after as many days", "sooner", "probe")
     result = empty_table(("variant",), columns, title)
     for name, comparison in compare_with_reference(runs).items():
@@ -145,9 +149,7 @@ def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("files", nargs="+", type=Path, help="of results, all of one store and preset")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     args = parser.parse_args(arguments)

@@ -4,7 +4,8 @@
 Simulates a cohort and pre-trains a preset on it with the trainer that users have, optimizer, loader,
 checkpoints and all: first a few steps that say how long one takes, then, from the start, as many as fill the
 time. The weights then reconstruct hidden parts of days of people who were held out, beside the fills that
-need no model. Shown are the loss curve, days/s, the wait for the loader, and the errors."""
+need no model. Shown are the loss curve, days/s, the wait for the loader, and the errors.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ import torch
 
 from benchmarks.measure.environment import describe_machine
 from benchmarks.measure.figures import draw_curves
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.results import Race, write_results
 from benchmarks.measure.timing import summarise
 from lsm2 import LSM2, presets
@@ -71,9 +73,7 @@ def evaluate(store: DayStore, config: TrainConfig, model: Path) -> dict[str, dic
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--preset", choices=("tiny", "small", "base"), help="default: base on a GPU, tiny on a CPU"
     )
@@ -138,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{task:28}" + "  ".join(f"{method} {error:.3f}" for method, error in found.items()))
     losses = [statistics.mean(line["loss"] for line in part) for part in (metrics[:5], metrics[-20:])]
     skipped = sum(line["skipped"] for line in metrics)
-    what = f"{preset}, {config.steps} steps of {batch_days} days in {metrics[-1]['seconds']:.0f} s: {speed:.4g} days/s"
+    steps = f"{config.steps} steps of {batch_days} days in {metrics[-1]['seconds']:.0f} s"
+    what = f"{preset}, {steps}: {speed:.4g} days/s"
     print(
         f"{what}, loader_wait {waited:.1%}, loss {losses[0]:.3f} to {losses[1]:.3f}, {skipped} steps skipped"
     )

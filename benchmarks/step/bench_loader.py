@@ -49,5 +49,5 @@ def bench_collate(benchmark, decoder):
         bytes_per_day=shipped,
     )
     print(
-        f"  {num_days} days, {shipped / 1e3:.0f} kB per day against {dense / 1e3:.0f} kB for the dense float32 values alone"
+        f"  {num_days} days, {shipped / 1e3:.0f} kB a day; dense float32 values alone: {dense / 1e3:.0f} kB"
     )

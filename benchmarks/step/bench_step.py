@@ -24,7 +24,7 @@ def bench_train_step(benchmark, device, preset, missing):
     days = Days.draw(getattr(presets, preset)(), 64 if on_gpu else 1 if preset == "base" else 2, missing)
     ours, *steps = (Step.of(name, days, device, "auto") for name in (OURS, *names))
     print(
-        f"\n  {preset}, {len(days.values)} days, {missing:.0%} missing, {len(ours.batch.visible_ids)} visible tokens"
+        f"\n  {preset}, {len(days.values)} days, {missing:.0%} missing, {len(ours.batch.visible_ids)} visible"
     )
     peers = dict(zip(names, steps, strict=True))
     work = {"useful_flops": ours.count_flops()[0], "dtype": name_dtype(native_dtype(device))}

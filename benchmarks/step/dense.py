@@ -4,7 +4,8 @@ token, and key masks.
 Which tokens enter the encoder differs: all of them, half of them, or as many as the day with the most visible
 ones has. This choice is made once per batch, before the step. Then every way gives the loss of the model
 itself. Key masks are (B, 1, 1, n) and broadcast, the cheapest form for scaled_dot_product_attention;
-positions of all tokens are broadcast, too, and only what was encoded is projected."""
+positions of all tokens are broadcast, too, and only what was encoded is projected.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ DROPPED = 0.5
 
 @dataclass(frozen=True)
 class DenseBatch:
-    """A PackedBatch with a place for every token: patches (B, N, P), visible (B, N) bool, target_values and target_observed (B, N, P)."""
+    """A PackedBatch with a place for every token: visible is (B, N) bool, the others are (B, N, P)."""
 
     patches: Tensor
     visible: Tensor
@@ -56,7 +57,7 @@ class DenseBatch:
 
 @dataclass(frozen=True)
 class ChosenBatch:
-    """The tokens that enter the encoder: patches (B, n, P), key_mask (B, 1, 1, n) bool, and ids (B, n), None where they are all N."""
+    """What enters the encoder: patches (B, n, P), key_mask (B, 1, 1, n) bool, ids (B, n), None for all N."""
 
     days: DenseBatch
     patches: Tensor
@@ -75,13 +76,13 @@ def choose_all(days: DenseBatch) -> ChosenBatch:
 
 
 def choose_half(days: DenseBatch) -> ChosenBatch:
-    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden ones first; a key mask blocks the others."""
+    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden first, the others
+    masked.
+    """
     num_tokens = days.visible.shape[1]
     count = num_tokens - int(DROPPED * num_tokens)
     if int(days.visible.sum(1).max()) > count:
-        raise ValueError(
-            f"a day has more than {count} visible tokens: the paper's way would drop some, and compute another loss"
-        )
+        raise ValueError(f"a day has more than {count} visible tokens: the paper's way would drop some")
     return _choose_first(days, count)
 
 
@@ -117,7 +118,7 @@ def full_loss(model: LSM2, batch: ChosenBatch) -> Tensor:
 
 
 def decode_full(model: LSM2, tokens: Tensor, days: DenseBatch) -> Tensor:
-    """The loss, from tokens (B, N, decoder width) that are the mask token at every position not visible; all attend to all."""
+    """The loss, from tokens (B, N, decoder width), the mask token wherever not visible; all attend to all."""
     decoder = model.decoder
     tokens = tokens + decoder.positions.table
     for block in cast(Iterable[SelfBlock], decoder.blocks):
@@ -135,7 +136,7 @@ def apply_block(block: SelfBlock, tokens: Tensor, attend: Attend) -> Tensor:
 
 def attend_dense(attention: SelfAttention, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
     """tokens (B, n, width) -> (B, n, width), before the output layer."""
-    # Taken apart in this order, the gradients of q, k and v are put together in one copy, in the layout that the linear layer wants.
+    # In this order the gradients of q, k and v are joined in one copy, as the linear layer wants it.
     q, k, v = (
         x.transpose(1, 2) for x in attention.qkv(tokens).unflatten(-1, (3, attention.heads, -1)).unbind(2)
     )

@@ -18,7 +18,8 @@ def measure_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
 
     Activations, temporary tensors, bf16 copies of the weights and gradients of the weights; not the weights,
     nor the batch. On a CPU every allocation and release is read from torch's profiler; what kernels allocate
-    without torch's knowledge is not in it."""
+    without torch's knowledge is not in it.
+    """
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -44,7 +45,7 @@ def measure_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
 
 
 def count_saved_bytes(forward: Callable[[], object], there_before: Iterable[Tensor]) -> int:
-    """Bytes of the storages that a forward pass keeps for its backward pass, each counted once; weights and batch are given apart."""
+    """Bytes that a forward pass keeps for its backward pass, each storage once, without weights and batch."""
     known = {tensor.untyped_storage().data_ptr() for tensor in there_before}
     kept: dict[int, Tensor] = {}  # a tensor that is held cannot give its address to another
 

@@ -1,12 +1,14 @@
 """The model on packed tokens with torch's own attention for sequences of different lengths, and the weights
 of an `LSM2`.
 
-- nested: SDPA on jagged nested tensors, which are views of the packed rows; q, k and v come from a product each, so that nothing is copied;
+- nested: SDPA on jagged nested tensors, which are views of the packed rows; q, k and v come from a product
+  each, so that nothing is copied;
 - flex: compiled FlexAttention with a document mask.
 
 Both with the `full` decoder, where every day has all N tokens and plain SDPA needs no mask, and with the
 `cross` decoder. What they need to know of a batch, such as the longest length or the block mask, is found
-once, before the step."""
+once, before the step.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ AttendRows = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A PackedBatch, and for the `full` decoder where its targets are among all N tokens (None: for the `cross` decoder)."""
+    """A PackedBatch, and for the `full` decoder where its targets are among all N tokens (`cross`: None)."""
 
     batch: PackedBatch
     days: DenseBatch | None
@@ -52,7 +54,9 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class Jagged:
-    """Offsets (B + 1,) int64 of sequences, with the extremes of their lengths, which SDPA would otherwise look for."""
+    """Offsets (B + 1,) int64 of sequences, with their extreme lengths, which SDPA would otherwise look
+    for.
+    """
 
     offsets: Tensor
     shortest: int
@@ -103,7 +107,9 @@ def prepare_nested(laid_out: LaidOut) -> PreparedBatch:
 
 
 def prepare_flex(laid_out: LaidOut, *, cross: bool) -> PreparedBatch:
-    """Block masks in which a query and a key belong together if their days are the same; the pairs are those of all blocks computed."""
+    """Block masks: a query and a key belong together if their days are equal; pairs are those of all blocks
+    computed.
+    """
     batch = laid_out.batch
     visible_day = _days_of(batch.cu_visible, len(batch.visible_ids))
     among_visible, count_among = _attend_by_flex(visible_day, visible_day)
@@ -187,7 +193,7 @@ def _attend_by_flex(query_day: Tensor, key_day: Tensor) -> tuple[AttendRows, Cal
 
 @functools.cache
 def _compiled_flex(on_gpu: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """FlexAttention, and what makes its masks: only on a GPU are there so many tokens that this must be compiled."""
+    """FlexAttention, and what makes its masks: only a GPU has so many tokens that this must be compiled."""
     return torch.compile(flex_attention, dynamic=True), torch.compile(
         create_block_mask, dynamic=True
     ) if on_gpu else create_block_mask

@@ -8,17 +8,15 @@ counted, and all take turns; a time is the median of the rounds. FLOPs are by fo
 refer to the best rate of a large matrix product that runs beside the ways. A ratio is a way's time over that
 of `ours_cross`. What must be found out once per batch, such as block masks or which tokens to keep, is
 `prepare`, in no other number. Ways that compile long take turns with `ours_cross` once more, after all
-others: their ratio is to its time there."""
+others: their ratio is to its time there.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import math
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
@@ -30,7 +28,8 @@ import torch
 from benchmarks.measure.agreement import describe_error
 from benchmarks.measure.environment import describe_machine, name_machine
 from benchmarks.measure.figures import draw_panels, panels_by_parameter
-from benchmarks.measure.results import Race, write_results
+from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.results import Race
 from benchmarks.measure.tables import count_met, race_tables, show
 from benchmarks.measure.timing import compare_laps, gpu_seconds, seconds
 from benchmarks.measure.yardsticks import product_yardstick, square_product
@@ -75,7 +74,7 @@ class Settings:
 
 
 def plan(args: argparse.Namespace, settings: Settings, num_days: int) -> list[Turn]:
-    """Short windows first, as what long ones need is estimated from them; ways that compile long come last."""
+    """Short windows first, as long ones are estimated from them; ways that compile long come last."""
     turns: list[Turn] = []
     windows = sorted(args.window, key=lambda name: DAYS_IN_WINDOW[name])
     for preset, window, missing in product(args.presets, windows, args.missing):
@@ -106,7 +105,7 @@ def choose_ways(args: argparse.Namespace, preset: str) -> tuple[str, ...]:
     return tuple(name for name in WAYS if name in wanted)
 
 
-def race(turn: Turn, settings: Settings, earlier: Sequence[Race], say: Callable[[str], object]) -> Race:
+def race(turn: Turn, settings: Settings, earlier: Sequence[Race]) -> Race:
     """All ways on the same days: each warms up and has its memory counted, then all take turns."""
     params, names = turn
     config = settings.config(params["preset"].split()[0], params["window"])
@@ -118,7 +117,6 @@ def race(turn: Turn, settings: Settings, earlier: Sequence[Race], say: Callable[
     steps: dict[str, Step] = {}
     ways: dict[str, dict[str, Any]] = {}
     for name in names:
-        say(f"{title}: {name}, warming up")
         try:
             step = Step.of(name, days, settings.device, settings.precision)
             ways[name] = prepare(name, params, step, ruler.work / min(products), settings, earlier)
@@ -130,8 +128,7 @@ def race(turn: Turn, settings: Settings, earlier: Sequence[Race], say: Callable[
             steps[name] = step
     check_losses(ways)
     laps: dict[str, list[float]] = {name: [] for name in steps}
-    for turn_number, (name, step) in product(range(settings.rounds), steps.items()):
-        say(f"{title}: {name}, round {turn_number + 1}")
+    for _, (name, step) in product(range(settings.rounds), steps.items()):
         products.append(settings.measure(ruler.call))
         laps[name].append(settings.measure(step))
     for name, times in (compare_laps(laps) if laps else {}).items():
@@ -193,7 +190,7 @@ def estimate_need(
     product_rate: float,
     earlier: Sequence[Race],
 ) -> tuple[float, float]:
-    """Seconds and bytes of a step, from the way's last race with this preset; without one, its products alone."""
+    """Seconds and bytes of a step, from the way's last race with this preset, else of its products alone."""
     for last in reversed(earlier):
         way = last.ways.get(name, {})
         if last.params["preset"] == params["preset"] and {"median_seconds", "peak_bytes"} <= set(way):
@@ -213,41 +210,6 @@ def check_losses(ways: dict[str, dict[str, Any]]) -> None:
             assert close, f"the loss of {name} is {theirs}, ours {ours}"
 
 
-def run(turns: list[Turn], args: argparse.Namespace, settings: Settings) -> tuple[list[Race], dict[str, str]]:
-    """A race per case, and what is wrong with ways that do not run here; turns that are done leave the list."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    start = time.monotonic()
-    races: dict[str, Race] = {}
-    faults: dict[str, str] = {}
-    checked: set[str] = set()
-    machine = describe_machine() | {"dry_run": settings.dry_run}  # once: it starts other programs
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=sum(len(names) for _, names in turns) * (1 + settings.rounds))
-        with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
-            while turns and time.monotonic() - start < args.seconds:
-                params, names = turns[0]
-                bar.update(task, description="checking that the ways agree")
-                faults |= check_agreement([name for name in names if name not in checked], settings.device)
-                checked |= set(names)
-                able = params, tuple(name for name in names if name not in faults)
-                found = race(
-                    able,
-                    settings,
-                    list(races.values()),
-                    lambda text: bar.update(task, advance=1, description=text),
-                )
-                ways = races.setdefault(found.case, found).ways
-                ways.update({name: way for name, way in found.ways.items() if name not in ways})
-                ways.update({name: {"error": fault} for name, fault in faults.items() if name not in ways})
-                turns.pop(0)
-                if args.json is not None:
-                    write_results(args.json, races.values(), machine=machine)
-    return list(races.values()), faults
-
-
 def headline(races: Sequence[Race]) -> str:
     """The most important numbers in one line."""
     race = next((race for race in races if "median_seconds" in race.ways.get(OURS, {})), None)
@@ -258,9 +220,7 @@ def headline(races: Sequence[Race]) -> str:
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
     parser.add_argument(
         "--missing", nargs="+", type=int, default=[49], help="percent of a day's hours, in the mean"
@@ -279,10 +239,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--patience", type=float, default=300.0, help="seconds; a step that needs more is not taken"
     )
-    parser.add_argument("--seconds", type=float, default=math.inf, help="no case is begun after so long")
-    parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every case")
+    add_run_options(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="picture; needs matplotlib")
-    parser.add_argument("--dry-run", action="store_true", help="a tiny model on the CPU: shows that it runs")
     args = parser.parse_args(arguments)
     if args.plot is not None and find_spec("matplotlib") is None:
         parser.error("--plot needs matplotlib: pip install matplotlib")
@@ -300,21 +258,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds = 1 if args.dry_run else args.rounds or (10 if on_gpu else 3)
     settings = Settings(device, args.precision, rounds, args.patience, args.dry_run)
     turns = plan(args, settings, args.days or (2 if args.dry_run else 64 if on_gpu else 6))
-    races, faults = run(turns, args, settings)
+    faults: dict[str, str] = {}
+    checked: set[str] = set()
+
+    def take(turn: Turn, earlier: list[Race]) -> Iterator[Race]:
+        """After a check that the ways agree; what is wrong with ways that do not run here stands in every
+        race.
+        """
+        params, names = turn
+        faults.update(check_agreement([name for name in names if name not in checked], device))
+        checked.update(names)
+        found = race((params, tuple(name for name in names if name not in faults)), settings, earlier)
+        found.ways.update({name: {"error": fault} for name, fault in faults.items()})
+        yield found
+
+    def title(turn: Turn) -> str:
+        return f"{make_title(turn[0], settings.dtype)}: {', '.join(turn[1])}"
+
+    races = take_turns(turns, take, title, args)
     show([*race_tables(races), *memory_tables(races)])
     machine = name_machine(describe_machine())
     drawn = [panel for _, panels in panels_by_parameter(races) for panel in panels]
     if args.plot is not None and drawn:
         args.plot.write_bytes(draw_panels(drawn, f"{machine}; hollow: estimated, not run"))
     notes = [f"does not run on this device: {name}: {fault}" for name, fault in faults.items()]
-    notes += [
-        f"left out for want of time: {make_title(params, settings.dtype)}: {', '.join(names)}"
-        for params, names in turns
-    ]
-    if args.dry_run:
-        notes.append("a dry run: no number above says anything about speed")
     verdicts = [target.verdict(races) for target in TARGETS]
     print(*notes, *verdicts, f"{machine}: {headline(races)}; {count_met(verdicts)}", sep="\n")
+    end(args)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def make_title(params: Mapping[str, Any], dtype: str) -> str:
 
 
 def memory_tables(races: Sequence[Race]) -> Iterator[Table]:
-    """By preset and window: peak MB per window by missing fraction, and what a visible or query token more adds."""
+    """By preset and window: peak MB a window by missing fraction, and what one more token adds."""
     for (preset, window), group in grouped(
         races, lambda race: (race.params["preset"], race.params["window"])
     ):

@@ -1,15 +1,18 @@
 """The ways of taking one training step that benchmarks.step.race compares, on the same weights, days and
 masks.
 
-- `ours_cross`, `ours_joint`, `ours_full`: `LSM2` with each decoder; `_compiled`: under torch.compile(dynamic=True);
-- `paper`: half of the tokens dropped, a key mask for the rest, the full decoder; `paper_compiled`: under torch.compile, all sizes known;
+- `ours_cross`, `ours_joint`, `ours_full`: `LSM2` with each decoder; `_compiled`: under
+  torch.compile(dynamic=True);
+- `paper`: half of the tokens dropped, a key mask for the rest, the full decoder; `paper_compiled`: under
+  torch.compile, all sizes known;
 - `padded`: as many tokens as the day with the most visible ones has, with a key mask, the full decoder;
 - `dense`: all tokens with a key mask, the full decoder;
-- `nested`, `flex`: packed as ours, with jagged nested tensors or FlexAttention, the full decoder; `nested_cross`, `flex_cross`: the
-  cross decoder.
+- `nested`, `flex`: packed as ours, with jagged nested tensors or FlexAttention, the full decoder;
+  `nested_cross`, `flex_cross`: the cross decoder.
 
 A step is forward, loss and backward under bf16 autocast, without the optimizer. FlexAttention has no backward
-pass on a CPU: there it is the forward pass alone."""
+pass on a CPU: there it is the forward pass alone.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,9 @@ from lsm2.model.precision import autocast, choose_precision
 
 @dataclass(frozen=True)
 class Days:
-    """Normalised noise (B, C, L) with gaps, and which tokens (B, N) are hidden on purpose; a step's time does not depend on the values."""
+    """Noise (B, C, L) with gaps, and which tokens (B, N) are hidden; a step's time does not depend on
+    values.
+    """
 
     config: LSM2Config
     values: Tensor
@@ -52,7 +57,9 @@ class Days:
 
     @classmethod
     def draw(cls, config: LSM2Config, num_days: int, missing: float) -> Days:
-        """Hours of single signals are missing, from half as many as the mean in one day to half as many more in another; AIM's masks."""
+        """Hours of single signals are missing, half as many in one day to half as many more in another; AIM's
+        masks.
+        """
         generator = torch.Generator().manual_seed(0)
         values = torch.randn(num_days, config.num_signals, config.window_minutes, generator=generator)
         spread = torch.linspace(-0.5, 0.5, num_days) if num_days > 1 else torch.zeros(1)

@@ -8,7 +8,8 @@ are computed anew): 14 in all. All else is small and not counted.
 Useful is what the way's decoder needs at the least: visible tokens through the encoder, and in the decoder
 each query with the visible tokens of its day (`cross`), visible and query tokens (`joint`), or all positions
 (`full`). Total adds padding, masked tokens, and what is computed and not used; edges of the tiles in which
-kernels compute are not in it."""
+kernels compute are not in it.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 [--target sm_90 ...]`.
 
 Each kernel is compiled at every tile that ships, for every architecture, and its machine code is read. Works
-with whichever Triton is importable."""
+with whichever Triton is importable.
+"""
 
-import argparse
 import concurrent.futures
 import json
 import math
@@ -20,6 +20,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from benchmarks.measure.program import make_parser
 from benchmarks.triton.machine_code import (
     EXP2_INSTRUCTION,
     MATRIX_INSTRUCTION,
@@ -48,7 +49,8 @@ ATTENTION_KERNELS = {
     "dq": attention_backward.attention_backward_dq,
 }
 INDEX_KERNELS = {"invert": packing.invert_indices, "locate": packing.locate_tokens}
-ARGUMENT_TYPES = {  # by the pattern that is all of an argument's name; cu_seqlens aside, others point at the inputs' dtype
+# By the pattern that is all of an argument's name; others but cu_seqlens point at the inputs' dtype.
+ARGUMENT_TYPES = {
     r"lse|delta|grad_lse": "*fp32",
     r"indices|positions": "*i64",
     r"inverse": "*i32",
@@ -79,7 +81,9 @@ REGISTERS_GRANULARITY = 8  # a thread's registers are allocated by so many
 
 @dataclass(frozen=True)
 class Processor:
-    """What a multiprocessor (a compute unit) offers: bytes of shared memory to a program and to all, 32-bit registers, and warps."""
+    """What a multiprocessor offers: bytes of shared memory to a program and to all, 32-bit registers,
+    warps.
+    """
 
     shared_per_program: int
     shared_in_all: int
@@ -147,7 +151,7 @@ class Report(Case):
 def all_cases(
     targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence[int], groups: Sequence[int]
 ) -> Iterator[Case]:
-    """Every kernel for these architectures, dtypes, head dims and numbers of query heads a key head, which only dkdv's loop depends on."""
+    """Every kernel for all of these; only dkdv's loop depends on the number of query heads a key head."""
     for target in targets:
         for dtype in dtypes:
             for head_dim in head_dims:
@@ -159,7 +163,9 @@ def all_cases(
 
 
 def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
-    """Every tile that ships: of a padded batch, with head dims that need a mask of columns, and for 16 bits once more without either."""
+    """Every tile that ships: padded, with head dims that need a column mask, for 16 bits also without
+    either.
+    """
     for target in targets:
         for dtype in ("bfloat16", "float32"):
             for size in (64, 128, 256):
@@ -173,7 +179,7 @@ def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
 
 
 def compile_case(case: Case) -> Report:
-    """Compile one kernel with the constants and options that its launcher would use, and read the machine code."""
+    """Compile one kernel with the constants and options of its launcher, and read the machine code."""
     kernel, element, constants, options = _configure(case)
     signature, attributes = _specialise(kernel, element, constants, "*i64" if case.padded else "*i32")
     compiled = triton.compile(
@@ -316,9 +322,7 @@ def _specialise(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument(

@@ -13,26 +13,30 @@ for dk and dv; where the keys of a sequence fit one tile of dkdv, 5 there and no
 estimates, not measurements; options change them:
 
 room             1: programs that a multiprocessor holds, as a multiple of PROGRAMS_PER_SM.
-flops_per_clock  1727 = 400e12 / (132 * 1.755e9): a forward's loop at 400 TFLOP/s. A block of 128 x 64 scores at head dim 64 then takes
-                 1214 clocks: 512 on the tensor cores (4096 FLOPs a clock), 512 for 8192 exponentials (16 a clock), 190 for the rest.
+flops_per_clock  1727 = 400e12 / (132 * 1.755e9): a forward's loop at 400 TFLOP/s. A block of 128 x 64 scores
+                 at head dim 64 then takes 1214 clocks: 512 on the tensor cores (4096 FLOPs a clock), 512 for
+                 8192 exponentials (16 a clock), 190 for the rest.
 launch_clocks    1000, about 0.6 us: to be placed, to read the arguments, to exit, to hand the slot on.
-search_clocks    200: a load that hits L1 (35), a dozen instructions that mostly wait for each other (5 each), a sum over a warp in five
-                 shuffles (20 each).
-edge_clocks      2500: two reads of device memory, one after the other (700 each), and the first block's latency; 500 to store.
+search_clocks    200: a load that hits L1 (35), a dozen instructions that mostly wait for each other (5 each),
+                 a sum over a warp in five shuffles (20 each).
+edge_clocks      2500: two reads of device memory, one after the other (700 each), and the first block's
+                 latency; 500 to store.
 
 The schedules, whose shares of `perfect`, the tiles' costs without search or surplus spread evenly over all
 slots, are printed:
 
-ours             as shipped: the heads of the first tile, then those of the next; a search finds it, and programs without one exit;
+ours             as shipped: the heads of the first tile, then those of the next; a search finds it, and
+                 programs without one exit;
 batch_sorted     the same where the batch itself has its longest sequences first;
 listed           the tiles in the shipped order, from a list: no search, no programs without a tile;
 longest_first    that list sorted by falling cost;
-grid_max         ceil(longest / BLOCK) programs a sequence and head, as FlashAttention-2 launches (tile, sequence, head): no search.
+grid_max         ceil(longest / BLOCK) programs a sequence and head, as FlashAttention-2 launches (tile,
+                 sequence, head): no search.
 
 Quantisation is another loss, common to all schedules: scores n^2 as a share of the scores in the tiles that
-hold them."""
+hold them.
+"""
 
-import argparse
 import heapq
 import json
 import statistics
@@ -44,6 +48,7 @@ from itertools import accumulate
 import torch
 
 from benchmarks.attention.patterns import PATTERNS, draw_lengths
+from benchmarks.measure.program import make_parser
 from benchmarks.measure.tables import empty_table, markdown, show
 from lsm2_kernels.triton import tiles
 from lsm2_kernels.triton.schedule import SEARCH_WIDTH, num_tiles
@@ -75,7 +80,9 @@ class Machine:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A program owns `block` rows and takes the rows of the other side `step` at a time; dkdv finishes up to one_tile keys alone."""
+    """A program owns `block` rows and takes the others `step` at a time; dkdv finishes up to one_tile keys
+    alone.
+    """
 
     name: str
     tile: str
@@ -100,7 +107,9 @@ class Line:
 
 
 def shipped_kernel(name: str, lengths: list[int]) -> Kernel:
-    """Kernel "forward", "dq" or "dkdv" with the tile that ships for bfloat16 at head dim 64 on sm_90 and such lengths."""
+    """Kernel "forward", "dq" or "dkdv" with the tile that ships for bfloat16, head dim 64, sm_90, such
+    lengths.
+    """
     tile_name = tiles.tile_name(name, statistics.fmean(lengths))
     tile = tiles.tile_for(tile_name, HEAD_DIM, torch.bfloat16, "sm_90")
     owned, looped = (tile.block_n, tile.block_m) if name == "dkdv" else (tile.block_m, tile.block_n)
@@ -118,7 +127,9 @@ def count_search_steps(num_sequences: int) -> int:
 
 
 def find_tiles(cu_seqlens: list[int], num_rows: int, block: int) -> list[tuple[int, int, int, int]]:
-    """find_tile's answer to every program of a head: sequence, its first row, its length, and the tile's first row in it."""
+    """find_tile's answer to each program of a head: sequence, its first row and length, the tile's first row
+    in it.
+    """
     first_tiles = [start // block + sequence for sequence, start in enumerate(cu_seqlens)]
     ends = [*cu_seqlens[1:], num_rows]
     result = []
@@ -198,7 +209,9 @@ def compare_schedules(pattern: str, lengths: list[int], machine: Machine) -> lis
 
 
 def list_batches() -> list[tuple[str, list[int]]]:
-    """Names and lengths: full GPUs, small batches, one long sequence among short ones, and pairs of batches with equal sums n^2."""
+    """Names and lengths: full GPUs, small batches, one long among short sequences, pairs with equal sums
+    n^2.
+    """
     batches = [(pattern, draw_lengths(pattern, "cuda")) for pattern in PATTERNS["cuda"]]
     batches += [("aim", draw_lengths("aim", "cuda", days)) for days in (8, 32, 128)]
     batches += [("short and one of 3744", [*draw_lengths("short", "cuda", 4095), 3744])]
@@ -215,7 +228,7 @@ def times_of(lines: list[Line]) -> dict[str, list[float]]:
 
 
 def describe_gain(lines: list[Line], searchless: list[Line]) -> str:
-    """What longest_first saves in one batch, and through what; `searchless` are its lines where the search is free."""
+    """What longest_first saves in one batch, and through what; of `searchless` the search is free."""
     times = times_of(lines)
     free = times_of(searchless)["ours"]
 
@@ -226,34 +239,12 @@ def describe_gain(lines: list[Line], searchless: list[Line]) -> str:
 
     ours, listed, longest_first = times["ours"], times["listed"], times["longest_first"]
     return (
-        f"{lines[0].pattern}, {lines[0].num_sequences} sequences: longest_first saves {saved(ours, longest_first)} of ours, namely "
-        f"{saved(ours, free)} by no search, {saved(free, listed)} by no surplus programs, {saved(listed, longest_first)} by the order. "
-        f"Without a list a sorted batch saves {saved(ours, times['batch_sorted'])}, grid_max {saved(ours, times['grid_max'])}."
+        f"{lines[0].pattern}, {lines[0].num_sequences} sequences: longest_first saves"
+        f" {saved(ours, longest_first)} of ours, namely {saved(ours, free)} by no search,"
+        f" {saved(free, listed)} by no surplus programs, {saved(listed, longest_first)} by the order."
+        f" Without a list a sorted batch saves {saved(ours, times['batch_sorted'])},"
+        f" grid_max {saved(ours, times['grid_max'])}."
     )
-
-
-def describe_short(short: Line, long: Line) -> str:
-    """What makes short sequences slower than fewer longer ones with as many useful scores."""
-    ratio = short.makespan_us / long.makespan_us
-    area, schedule = long.quantisation / short.quantisation, long.share_of_perfect / short.share_of_perfect
-    return (
-        f"{short.kernel}: {short.num_sequences} sequences of {short.pattern} take {ratio:.1f} times as long as {long.num_sequences} of "
-        f"{long.pattern}, with as many useful scores: tile quantisation explains {area:.2f}, and leaves {ratio / area:.2f}, namely "
-        f"{ratio / area / schedule:.2f} by launches and edges of the tiles, {schedule:.2f} by search, surplus programs and idle slots."
-    )
-
-
-def describe_assumption(name: str, machine: Machine) -> str:
-    """What a machine makes of the batches that fill it."""
-    parts = []
-    for pattern in PATTERNS["cuda"]:
-        lines = compare_schedules(pattern, draw_lengths(pattern, "cuda"), machine)
-        times = times_of(lines)
-        gain = max(1 - best / ours for ours, best in zip(times["ours"], times["longest_first"], strict=True))
-        parts.append(
-            f"{pattern} {min(line.share_of_perfect for line in lines if line.schedule == 'ours'):.1%} and {gain:.1%}"
-        )
-    return f"{name}: the lowest share of ours, and the most that longest_first saves: {', '.join(parts)}."
 
 
 def print_table(results: list[list[Line]]) -> None:
@@ -295,9 +286,7 @@ def schedule_table() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--json", action="store_true", help="one JSON object a line instead of a table and findings"
     )
@@ -317,24 +306,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for (pattern, lengths), lines in zip(list_batches(), results, strict=True):
         if len(set(lengths)) > 1 or pattern in PATTERNS["cuda"]:
             print(describe_gain(lines, compare_schedules(pattern, lengths, searchless)))
-    print()
-    for short, long in (results[-4:-2], results[-2:]):
-        for i in range(0, len(short), len(SCHEDULES)):
-            print(describe_short(short[i], long[i]))
-    print()
-    doubled = {name: 2 * getattr(machine, name) for name in ("launch_clocks", "search_clocks", "edge_clocks")}
-    print(describe_assumption("As assumed", machine))
-    print(
-        describe_assumption(
-            "Launches, searches and edges twice as long, or loops twice as fast", replace(machine, **doubled)
-        )
-    )
-    print(describe_assumption("Searches free", searchless))
-    print(
-        describe_assumption(
-            "Twice as many programs per multiprocessor", replace(machine, room=2 * machine.room)
-        )
-    )
 
 
 if __name__ == "__main__":

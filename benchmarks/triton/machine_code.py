@@ -3,7 +3,8 @@ registers and spilled bytes.
 
 What a warp issues in an iteration of a loop is counted along the shortest way round it: past the mask of a
 ragged last block, waits for what is there already, and on Blackwell the branch in which one thread issues the
-matrix instructions."""
+matrix instructions.
+"""
 
 import re
 import subprocess
@@ -40,7 +41,7 @@ def read_resources(binary: dict) -> tuple[int, int]:
             )
         }
         return numbers["vgpr_count"], numbers["private_segment_fixed_size"]
-    # Triton's own count of spills needs a driver. A kernel has no stack but for what does not fit its registers.
+    # Triton's own count of spills needs a driver. What does not fit a kernel's registers is its stack.
     numbers = {
         name: int(number)
         for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", binary["cubin"]))

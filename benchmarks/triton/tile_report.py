@@ -1,4 +1,4 @@
-"""The tiles that benchmarks.triton.tile_sweep tries, what it finds of each, and the choice among them as rows for the table of tiles."""
+"""The tiles that tile_sweep tries, what it finds of each, and the choice among them as rows to paste."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CANDIDATES = {  # block_m, block_n, num_warps, num_stages; dkdv owns block_n key
 
 @dataclass
 class Candidate:
-    """A tile for one kernel at one head dim and lengths: its medians once it has run, or what is wrong with it."""
+    """A tile for one kernel, head dim and pattern: its medians once it has run, or what is wrong with it."""
 
     head_dim: int
     pattern: str
@@ -128,19 +128,24 @@ def ranking(candidates: Sequence[Candidate]) -> Iterator[str]:
     current = candidates[0]
     yield title(current)
     for candidate in sorted(candidates, key=lambda candidate: candidate.pass_ms or math.inf):
-        label = f"{candidate.tile.block_m:4} x {candidate.tile.block_n:3}, {candidate.tile.num_warps} warps, {candidate.tile.num_stages} stages"
+        tile = candidate.tile
+        label = f"{tile.block_m:4} x {tile.block_n:3}, {tile.num_warps} warps, {tile.num_stages} stages"
         label += " (today)" if candidate.is_current else "        "
         if candidate.pass_ms is None:
             yield f"  {label}  {candidate.fault}"
             continue
         against = f"{current.pass_ms / candidate.pass_ms:5.2f}x today" if current.pass_ms else ""
         alone = "" if candidate.alone_ms is None else f", alone {candidate.alone_ms:8.3f} ms"
-        resources = f"{candidate.registers} registers, {candidate.spills} spills, {candidate.shared_bytes} bytes shared"
+        resources = (
+            f"{candidate.registers} registers, {candidate.spills} spills, {candidate.shared_bytes} B shared"
+        )
         yield f"  {label}  pass {candidate.pass_ms:8.3f} ms{alone}  {against}  {resources}"
 
 
 def choose(candidates: Sequence[Candidate], block_n: int | None = None) -> Tile | None:
-    """The tile that is fastest over all patterns, each counted alike; with block_n, of those that take so many keys at a time."""
+    """The fastest tile over all patterns, each counted alike; with block_n, of those with so many keys at a
+    time.
+    """
     slowdowns: dict[Tile, float] = {}
     patterns = {candidate.pattern for candidate in candidates}
     for tile in {candidate.tile for candidate in candidates if block_n in (None, candidate.tile.block_n)}:

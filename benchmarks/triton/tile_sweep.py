@@ -7,23 +7,21 @@ forward or backward pass, by which they are ranked: the tile of dkdv also decide
 left to do. `alone` is that of the one kernel. A candidate that does not compile, does not fit, or does not
 give what today's tile gives, is named. Last come rows for lsm2_kernels/triton/tiles.py. Where sequences are
 short, a tile must take as many keys at a time as elsewhere, so that no bit of a result depends on a
-sequence's neighbours."""
+sequence's neighbours.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import multiprocessing
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -33,8 +31,8 @@ from torch import Tensor
 from benchmarks.attention.patterns import PATTERNS, draw_lengths
 from benchmarks.attention.problem import Problem
 from benchmarks.measure.agreement import assert_same, describe_error
-from benchmarks.measure.environment import describe_machine
-from benchmarks.measure.results import write_results
+from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.results import Race
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
 from benchmarks.triton.tile_report import (
     CANDIDATES,
@@ -57,7 +55,9 @@ LARGEST_HEAD_DIM = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """How often each candidate takes its turn, and for how many seconds at most; dry_run means tiny problems, interpreted on the CPU."""
+    """How often each candidate takes its turn, for how many seconds at most; a dry run is interpreted, on a
+    CPU.
+    """
 
     rounds: int
     patience: float
@@ -120,7 +120,7 @@ class Trial:
 
     @contextlib.contextmanager
     def tile_in_use(self) -> Iterator[None]:
-        """The tile serves the kernel, be the sequences short or not; without one, what is in the table does."""
+        """The tile serves the kernel, be sequences short or not; without one, what is in the table does."""
         table = tiles.TILES[launch._architecture(self.problem.qkv.device), self.problem.qkv.itemsize]
         names = (self.kernel,) if self.kernel == "dkdv" else (self.kernel, f"{self.kernel}_short")
         changes = {} if self.tile is None else {name: {LARGEST_HEAD_DIM: self.tile} for name in names}
@@ -129,7 +129,9 @@ class Trial:
 
 
 def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str], settings: Settings) -> str:
-    """Compile all that a pass with this tile launches, into Triton's cache; what is wrong with it, if anything."""
+    """Compile what a pass with this tile launches, into Triton's cache; gives what is wrong with it, if
+    anything.
+    """
     try:
         for pattern in patterns:
             problem = settings.problem(pattern, head_dim, num_sequences=8)
@@ -224,82 +226,51 @@ def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every race")
+    parser = make_parser(__doc__)
+    add_run_options(parser, seconds=70.0)
     parser.add_argument("--head-dims", nargs="+", type=int, default=[64, 128])
     parser.add_argument("--kernels", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS["cuda"], default=["aim", SHORT])
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument(
-        "--patience",
-        type=float,
-        default=0.15,
-        help="seconds after which a candidate takes no further turn in a race",
+        "--patience", type=float, default=0.15, help="seconds that a candidate may take in a race"
     )
-    parser.add_argument(
-        "--seconds", type=float, default=70.0, help="no race is begun after so long; those left out are named"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=max(1, (os.cpu_count() or 2) - 2), help="processes that compile"
-    )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="two candidates, tiny problems, interpreted on the CPU: no claims on time",
-    )
+    jobs = max(1, (os.cpu_count() or 2) - 2)
+    parser.add_argument("--jobs", type=int, default=jobs, help="processes that compile")
     args = parser.parse_args(arguments)
     if (
         args.dry_run and os.environ.get("TRITON_INTERPRET") != "1"
-    ):  # Triton asks for it when it is first imported
-        os.execve(
-            sys.executable,
-            [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]],
-            os.environ | {"TRITON_INTERPRET": "1"},
-        )
+    ):  # Triton reads it when it is first imported
+        command = [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"TRITON_INTERPRET": "1"})
     if not args.dry_run and not torch.cuda.is_available():
         raise SystemExit("there is no GPU that torch can use; --dry-run shows on a CPU that the program runs")
     settings = Settings(1 if args.dry_run else args.rounds, args.patience, args.dry_run)
     if args.dry_run:
         args.head_dims, args.patterns = args.head_dims[:1], args.patterns[-1:]
-    start = time.monotonic()
-    races = [candidates_for(*case, settings) for case in product(args.head_dims, args.kernels, args.patterns)]
+    turns = [candidates_for(*case, settings) for case in product(args.head_dims, args.kernels, args.patterns)]
     done: list[Candidate] = []
-    machine = describe_machine() | {"dry_run": args.dry_run}  # once: it starts other programs
-    failures: list[str] = []
     pool = ProcessPoolExecutor(1 if args.dry_run else args.jobs, multiprocessing.get_context("spawn"))
-    with contextlib.suppress(KeyboardInterrupt):  # it ends the measurement, not the report
-        keys = dict.fromkeys(
-            (one.head_dim, one.kernel, one.tile) for candidates in races for one in candidates
-        )
-        compiling = {key: pool.submit(compile_tile, *key, args.patterns, settings) for key in keys}
-        while races and time.monotonic() - start < args.seconds:
-            for candidate in races[0]:
-                candidate.fault = result_of(compiling[candidate.head_dim, candidate.kernel, candidate.tile])
-            try:
-                race(races[0], settings)
-            except Exception as error:
-                failures.append(f"failed: {title(races[0][0])}: {describe_error(error)}")
-            print(*ranking(races[0]), f"  {time.monotonic() - start:.1f} s", "", sep="\n")
-            done += races.pop(0)
-            if args.json is not None:
-                write_results(args.json, races_of(done), machine=machine)
+    keys = dict.fromkeys((one.head_dim, one.kernel, one.tile) for candidates in turns for one in candidates)
+    compiling = {key: pool.submit(compile_tile, *key, args.patterns, settings) for key in keys}
+
+    def take(candidates: list[Candidate], earlier: list[Race]) -> Iterator[Race]:
+        for candidate in candidates:
+            candidate.fault = result_of(compiling[candidate.head_dim, candidate.kernel, candidate.tile])
+        done.extend(candidates)
+        race(candidates, settings)
+        print(*ranking(candidates), sep="\n")
+        yield from races_of(candidates)
+
+    take_turns(turns, take, lambda candidates: title(candidates[0]), args)
     pool.shutdown(cancel_futures=True)
-    print(
-        *failures, *(f"left out for want of time: {title(candidates[0])}" for candidates in races), sep="\n"
-    )
-    print(
-        "for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:",
-        *rows_for_tiles(done),
-        sep="\n",
-    )
+    print("for lsm2_kernels/triton/tiles.py, if then tests/kernels/test_gpu.py -k neighbours passes:")
+    print(*rows_for_tiles(done), sep="\n")
     measured = sum(one.pass_ms is not None for one in done)
-    print(
-        f"{measured} of {len(done)} candidates measured, {len(races)} races left out, {time.monotonic() - start:.0f} s"
-    )
-    if failures or not measured:
+    print(f"{measured} of {len(done)} candidates measured in {len(turns)} races")
+    if not measured:
         raise SystemExit(1)
+    end(args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""benchmarks/gpu.sh as a dry run on the CPU: every section runs, a failure stops nothing, the table comes last, sections can be repeated.
+"""benchmarks/gpu.sh as a dry run on the CPU: every section runs, a failure stops nothing, the table comes
+last, sections can be repeated.
 
-Its Python is one that lacks what a GPU machine may lack (tyro, polars, plotting, build tools, the installed package), and whose
-`environment` section fails until the second run. Two minutes, most of it for compiling FlexAttention, interpreting Triton
-and counting memory.
+Its Python is one that lacks what a GPU machine may lack (tyro, polars, plotting, build tools, the installed
+package), and whose `environment` section fails until the second run. Two minutes, most of it for compiling
+FlexAttention, interpreting Triton and counting memory.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""Of the shapes of attention one axis changes at a time, in the precision that the processor multiplies natively."""
+"""Of the shapes of attention one axis changes at a time, in the precision that the processor multiplies
+natively.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The table of peers: every one gives what ours does or is left out with its error, those of packages that are not
-here too, and benchmarks/README.md names them all."""
+"""The table of peers: every one gives what ours does or is left out with its error, those of packages that
+are not here too, and benchmarks/README.md names them all.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def test_torchs_ways_give_what_ours_does(name, backward):
 
 
 def test_packages_that_are_not_here_get_packed_rows(monkeypatch):
-    """FlashAttention-3 and TransformerEngine need a GPU; stand-ins have their signature and compute with our op."""
+    """FlashAttention-3 and TransformerEngine need a GPU; stand-ins have their signature, and compute with
+    ours.
+    """
 
     def flash_attn_varlen_func(
         q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, softmax_scale=None, causal=False

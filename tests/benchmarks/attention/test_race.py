@@ -1,5 +1,7 @@
-"""`python -m benchmarks.attention.race`: benchmarks/README.md's peer runs as it stands, on a CPU and in a dry run of a
-GPU; a wrong peer is reported, a level that is not there refused, and slow bfloat16 left out with its reason."""
+"""`python -m benchmarks.attention.race`: benchmarks/README.md's peer runs as it stands, on a CPU and in a dry
+run of a GPU; a wrong peer is reported, a level that is not there refused, and slow bfloat16 left out with its
+reason.
+"""
 
 from __future__ import annotations
 

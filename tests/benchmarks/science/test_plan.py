@@ -1,4 +1,6 @@
-"""`python -m benchmarks.science.plan`: the model's arithmetic, and the command from a file of measurements to its table."""
+"""`python -m benchmarks.science.plan`: the model's arithmetic, and the command from a file of measurements to
+its table.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The benchmark of training steps: its ways agree, its FLOPs are counted right, packed memory follows the tokens, and its program runs."""
+"""The benchmark of training steps: its ways agree, its FLOPs are counted right, packed memory follows the
+tokens, and its program runs.
+"""
 
 import dataclasses
 import importlib.util
