@@ -6,7 +6,7 @@
 #   kernel_tests  the tests of the kernels that concern a GPU, the Triton suite natively   kernel_tests.xml
 #   attention     benchmarks.attention.race: ours against every other way                  attention.json
 #   train_step    benchmarks.step.race: a step of the 25M model, packed and otherwise      train_step.json
-#   training_run  benchmarks.science.training_run: the 25M model trains, two minutes       training_run.json, .png
+#   training_run  benchmarks.science.training_run: the 25M model trains, two minutes       training_run.json, png
 #   memory        what a training step holds at its peak                                   memory.json
 #   shapes        attention by length, batch, heads, head dim; masked_attention            shapes.json
 #   packing       pack and unpack against plain copies                                     packing.json

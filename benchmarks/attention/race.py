@@ -43,11 +43,12 @@ from benchmarks.attention.problem import (
     ours,
     set_level,
 )
-from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
 from benchmarks.measure.suite import NO_BFLOAT16
 from benchmarks.measure.tables import Target, best_ratio, count_met, race_tables, show, summary_table
 from benchmarks.measure.timing import compare_laps, gpu_seconds, laps_of, seconds
+from benchmarks.measure.turns import end, take_turns
 from benchmarks.measure.yardsticks import Yardstick, exponential_yardstick, product_yardstick, square_product
 from lsm2.model.precision import bfloat16_is_fast
 from lsm2_kernels import _ops

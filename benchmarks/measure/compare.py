@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import find_results
 from benchmarks.measure.tables import empty_table, show
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.utils import collect_env
 
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
 from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops

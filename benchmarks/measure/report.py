@@ -21,7 +21,7 @@ from benchmarks.measure.figures import (
     draw_rooflines,
     panels_by_parameter,
 )
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, Results, find_results
 from benchmarks.measure.tables import best_ratio, grouped
 from lsm2.report.html import document, figure, section, table

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure.environment import describe_machine
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, Results, write_csv
 
 NUMBERS = ("mse", "mae", "num_minutes", "rmse_in_unit", "mae_in_unit")

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, find_results
 from benchmarks.measure.tables import empty_table, show
 from benchmarks.measure.timing import seconds

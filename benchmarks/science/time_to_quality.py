@@ -32,7 +32,7 @@ import torch
 
 from benchmarks.measure.environment import describe_machine, name_machine
 from benchmarks.measure.figures import draw_curves
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, write_results
 from benchmarks.measure.tables import show
 from benchmarks.measure.timing import seconds, summarise

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.measure.figures import draw_curves
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, Results, find_results
 from benchmarks.measure.tables import empty_table, grouped, show
 

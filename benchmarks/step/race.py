@@ -28,10 +28,11 @@ import torch
 from benchmarks.measure.agreement import describe_error
 from benchmarks.measure.environment import describe_machine, name_machine
 from benchmarks.measure.figures import draw_panels, panels_by_parameter
-from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
 from benchmarks.measure.tables import count_met, race_tables, show
 from benchmarks.measure.timing import compare_laps, gpu_seconds, seconds
+from benchmarks.measure.turns import end, take_turns
 from benchmarks.measure.yardsticks import product_yardstick, square_product
 from benchmarks.step.memory import find_free_bytes, measure_peak_bytes
 from benchmarks.step.tables import OURS, TARGET_CASE, TARGETS, make_title, memory_tables

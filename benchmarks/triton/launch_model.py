@@ -48,7 +48,7 @@ from itertools import accumulate
 import torch
 
 from benchmarks.attention.patterns import PATTERNS, draw_lengths
-from benchmarks.measure.program import make_parser
+from benchmarks.measure.options import make_parser
 from benchmarks.measure.tables import empty_table, markdown, show
 from lsm2_kernels.triton import tiles
 from lsm2_kernels.triton.schedule import SEARCH_WIDTH, num_tiles

@@ -31,9 +31,10 @@ from torch import Tensor
 from benchmarks.attention.patterns import PATTERNS, draw_lengths
 from benchmarks.attention.problem import Problem
 from benchmarks.measure.agreement import assert_same, describe_error
-from benchmarks.measure.program import add_run_options, end, make_parser, take_turns
+from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
+from benchmarks.measure.turns import end, take_turns
 from benchmarks.triton.tile_report import (
     CANDIDATES,
     SHORT,

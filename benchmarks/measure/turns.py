@@ -1,14 +1,12 @@
-"""What programs share: the parser of their options, and the loop that takes turns, saves and reports."""
+"""The loop of programs that take turns: save after each, end in time, report what failed or was left out."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import gc
-import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.measure.agreement import describe_error
@@ -16,18 +14,6 @@ from benchmarks.measure.environment import describe_machine
 from benchmarks.measure.results import Race, write_results
 
 Turn = TypeVar("Turn")
-
-
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """With the module's text as help."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def add_run_options(parser: argparse.ArgumentParser, seconds: float = math.inf) -> None:
-    """What every program that takes turns understands."""
-    parser.add_argument("--seconds", type=float, default=seconds, help="no turn is begun after so long")
-    parser.add_argument("--json", type=Path, help="file for all numbers, written anew after every turn")
-    parser.add_argument("--dry-run", action="store_true", help="tiny sizes on the CPU: shows that it runs")
 
 
 def take_turns(
