@@ -1,7 +1,5 @@
 """What every suite shares: device, sizes, a limit in time, and the machine's description in saved results."""
 
-from __future__ import annotations
-
 import time
 
 import pytest
@@ -14,12 +12,8 @@ STARTED = time.monotonic()
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption(
-        "--dry-run", action="store_true", help="smallest sizes, on any machine: shows that suites run"
-    )
-    parser.addoption(
-        "--seconds", type=float, default=float("inf"), help="no benchmark is begun after so long"
-    )
+    parser.addoption("--dry-run", action="store_true", help="smallest sizes: shows that suites run")
+    parser.addoption("--seconds", type=float, default=float("inf"), help="none is begun after so long")
     parser.addoption("--level", choices=_ops.INSTRUCTION_SETS, help="instruction set of our CPU kernels")
 
 

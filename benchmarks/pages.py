@@ -5,8 +5,6 @@ In a page a table stands between the comments `<!-- table: NAME -->` and `<!-- e
 whether they are those of results/.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +16,8 @@ from benchmarks.triton.launch_model import schedule_table
 
 PAGES = Path(__file__).parents[1] / "README.md", Path(__file__).parent / "RESULTS.md"
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
-TABLES: dict[str, Callable[[], str]] = {
-    **attention.TABLES,
-    **step.TABLES,
-    **science.TABLES,
-    "schedule": schedule_table,
-}
+TABLES: dict[str, Callable[[], str]] = attention.TABLES | step.TABLES | science.TABLES
+TABLES |= {"schedule": schedule_table}
 
 
 def fill(text: str) -> str:

@@ -5,8 +5,6 @@ gets a broadcast (B, 1, 1, N) key mask and computes all rows; `sdpa_gather` pick
 sequence, attends, and puts the rows back.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """How close are pack and unpack to plain copies of the same bytes, into memory at hand or into new memory?"""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """How fast is packed attention against torch's ways, by pattern of lengths and precision?"""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

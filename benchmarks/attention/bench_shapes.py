@@ -1,7 +1,5 @@
 """How does the speed of packed attention depend on length, batch, heads and head dim? Each changes alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -10,8 +10,6 @@ pass.
 
 # pyright: reportMissingImports=false
 
-from __future__ import annotations
-
 import functools
 import os
 from importlib.util import find_spec
@@ -47,9 +45,7 @@ def _load_vllm() -> None:
 
 
 def vllm(problem: Problem) -> Way:
-    """Keys and values go into blocks of a cache, then packed queries read them, as in vLLM's encoders; no
-    backward.
-    """
+    """As in vLLM's encoders: keys and values go into blocks of a cache, which packed queries read."""
     _load_vllm()
     block = 128
     head_dim, dtype = problem.qkv.shape[3], problem.qkv.dtype

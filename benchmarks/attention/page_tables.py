@@ -1,7 +1,5 @@
 """Tables of attention in README.md and RESULTS.md; see benchmarks/pages.py."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from benchmarks.attention.patterns import PATTERNS
@@ -36,9 +34,7 @@ def geometric_mean(values: pd.Series) -> float:
 
 
 def attention_cpu() -> str:
-    """How many times faster ours is than the better of torch's two ways; of several runs of a case the
-    median.
-    """
+    """How many times faster ours is than the better of torch's two ways; medians of runs."""
     runs = [f"attention_D64_run{run}" for run in (1, 2, 3)]
     ours = of_ours(read_rows("attention", "attention_D32_D128", "attention_1thread", *runs))
     seconds = ours.shortest_seconds

@@ -1,7 +1,5 @@
 """The lengths that are timed, those of masked autoencoders on wearable days, and the work they mean."""
 
-from __future__ import annotations
-
 import functools
 import random
 from typing import Any

@@ -16,8 +16,6 @@ is asked raises.
 - the packages of cpu_libraries.py and gpu_libraries.py, where they are installed.
 """
 
-from __future__ import annotations
-
 import functools
 import runpy
 from collections.abc import Callable, Iterator
@@ -166,9 +164,7 @@ def torch_varlen(problem: Problem, implementation: str | None = None) -> Way:
 
 BOTH_DEVICES = ("cpu", "cuda")
 STAGES = USUAL, SLOW_TO_COMPILE, LEAST_TRIED = range(3)
-"""Peers take part in this order: a way that may end in an illegal access, which no later call survives,
-last.
-"""
+"""In this order peers take part: what may crash, so that no later call works, comes last."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """One problem of attention, the ways of computing it, ours among them, and the check of the others."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -181,9 +179,7 @@ def at_level(level: str, call: Call) -> Call:
 def enter(
     makers: Mapping[str, Callable[[Problem], Way]], problem: Problem, our_way: Way, *, backward: bool
 ) -> tuple[dict[str, Way], dict[str, str]]:
-    """The peers that give what ours does, and what is wrong with others; those not applicable are in
-    neither.
-    """
+    """The peers that give what ours does, and what is wrong with others; not those not applicable."""
 
     def checked(make: Callable[[Problem], Way]) -> Way | None:
         try:

@@ -1,7 +1,5 @@
 """Before a way is timed it must be right: how results are compared, and how a way that fails is reported."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -12,18 +10,14 @@ Result = TypeVar("Result")
 
 
 def assert_same(actual: Tensor, wanted: Tensor, tolerance: float, what: str) -> None:
-    """Raise AssertionError unless shapes are equal and the difference's norm is at most this part of that
-    wanted.
-    """
+    """Raise AssertionError unless shapes are equal and the error's norm is within tolerance * norm."""
     assert actual.shape == wanted.shape, f"{what} has shape {tuple(actual.shape)}, not {tuple(wanted.shape)}"
     norm, off = (torch.linalg.vector_norm(x, dtype=torch.float32).item() for x in (wanted, actual - wanted))
     assert off <= tolerance * norm, f"{what} is off by {off / norm:.3g} of its norm"
 
 
 def describe_error(error: Exception, longest: int = 300) -> str:
-    """Its type and message in one line; of a long one the beginning and the end, where compilers name the
-    fault.
-    """
+    """Its type and message in one line; of a long one the beginning and the end."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= longest else f"{text[: longest // 2]} [...] {text[-longest // 2 :]}"
 

@@ -9,8 +9,6 @@ unchanged. A change beyond the noise and beyond 5 % is marked; the exit status i
 regression. Files of different machines are refused.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import sys
@@ -88,9 +86,7 @@ def compare(before: dict[str, dict[str, float]], after: dict[str, dict[str, floa
 
 
 def find_spread(changes: Sequence[Change]) -> float:
-    """The factor by which benchmarks seem to differ, though most are presumed unchanged; 1 for few of
-    them.
-    """
+    """The factor by which benchmarks seem to differ, most presumed unchanged; 1 for few of them."""
     if len(changes) < FEWEST_FOR_SPREAD:
         return 1.0
     first, _, third = statistics.quantiles((math.log(change.factor) for change in changes), n=4)

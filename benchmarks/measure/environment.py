@@ -6,8 +6,6 @@ rates that every other number is judged by: large matrix products by dtype, and 
 bytes written.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform
@@ -137,13 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = read_gpu_state()
     rates = measure_rates(device, dry_run=args.dry_run)
     state = {"before": before, "right after": read_gpu_state(), "columns": GPU_STATE}
-    report = {
-        "dry_run": args.dry_run,
-        "machine": machine,
-        "device": properties,
-        "state": state,
-        "rates": rates,
-    }
+    report = {"dry_run": args.dry_run, "machine": machine, "device": properties}
+    report |= {"state": state, "rates": rates}
     if args.json is not None:
         args.json.write_text(json.dumps(report | {"environment": environment.splitlines()}, indent=1))
     print(environment)

@@ -1,10 +1,8 @@
 """Figures of any races, as PNG: a map of ratios, ways against one parameter, curves, and a roofline."""
 
-from __future__ import annotations
-
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -14,18 +12,8 @@ import numpy as np
 from benchmarks.measure.results import Race
 from benchmarks.measure.tables import grouped
 
-OURS_COLOURS = ("#0b4fb3", "#2f86d9", "#79b8ea", "#5aa0b8", "#3f6f8f", "#a3c4dc")
-PEER_COLOURS = (
-    "#c8441b",
-    "#e6a100",
-    "#1b9e77",
-    "#7b5ea7",
-    "#8a6d3b",
-    "#d16ba5",
-    "#5b1a10",
-    "#77c79f",
-    "#b9a3d6",
-)
+OURS_COLOURS = ["#0b4fb3", "#2f86d9", "#79b8ea", "#5aa0b8", "#3f6f8f", "#a3c4dc"]
+PEER_COLOURS = ["#c8441b", "#e6a100", "#1b9e77", "#7b5ea7", "#8a6d3b", "#d16ba5", "#5b1a10", "#77c79f"]
 STRONGEST = 8.0
 """The ratio from which on the colours of a map grow no stronger."""
 AXES = {
@@ -252,14 +240,8 @@ def _draw_roofline(races: Sequence[Race], product: float, copy: float) -> bytes:
     for (who, direction), points in series.items():
         colour = OURS_COLOURS[0] if who == "ours" else PEER_COLOURS[0]
         face, marker = colour if who == "ours" else "none", "s" if "backward" in direction else "o"
-        look: dict[str, Any] = {
-            "edgecolors": colour,
-            "facecolors": face,
-            "marker": marker,
-            "s": 28,
-            "zorder": 3,
-        }
-        axis.scatter(*zip(*points, strict=True), label=f"{who}, {direction}", **look)
+        look: dict[str, Any] = {"edgecolors": colour, "facecolors": face, "marker": marker, "zorder": 3}
+        axis.scatter(*zip(*points, strict=True), s=28, label=f"{who}, {direction}", **look)
     axis.set(xlabel="useful FLOPs per byte that must be moved at the least", ylabel=unit_name)
     mark_decades(axis.xaxis)
     mark_decades(axis.yaxis)
@@ -277,10 +259,8 @@ def choose_colours(names: Sequence[str]) -> dict[str, str]:
     """Blues for ours, other colours for peers."""
     ours = [name for name in names if is_ours(name)]
     peers = [name for name in names if not is_ours(name)]
-    pick: Callable[[Sequence[str], Sequence[str]], dict[str, str]] = lambda group, colours: {  # noqa: E731
-        name: colours[place % len(colours)] for place, name in enumerate(group)
-    }
-    return pick(ours, OURS_COLOURS) | pick(peers, PEER_COLOURS)
+    chosen = {name: OURS_COLOURS[place % len(OURS_COLOURS)] for place, name in enumerate(ours)}
+    return chosen | {name: PEER_COLOURS[place % len(PEER_COLOURS)] for place, name in enumerate(peers)}
 
 
 def make_plain(axis: Any) -> None:

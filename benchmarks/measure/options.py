@@ -1,7 +1,5 @@
 """Options of programs."""
 
-from __future__ import annotations
-
 import argparse
 import math
 from pathlib import Path

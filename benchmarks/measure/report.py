@@ -6,8 +6,6 @@ whose cells are the peer's time over ours (above 1, blue: ours is faster; below,
 numbers, and what did not run. Of a case that several runs on one machine measured the median counts.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -92,9 +90,7 @@ def answer(machine: str, races: Sequence[Race]) -> str:
 
 
 def suite_section(suite: str, machine: str, races: Sequence[Race]) -> str:
-    """One comparison: what it comes to, the picture, folded where it is long, the numbers, what did not
-    run.
-    """
+    """One comparison: what it comes to, the picture, the numbers, what did not run; long ones folded."""
     ours, races = races[0].ours, merge(races)
     cells = {(race.case, name): ratio for race in races for name, ratio in race.ratios.items()}
     parts = [f'<p class="soft">{escape(machine)}</p>']
@@ -197,9 +193,7 @@ def is_comparison(race: Race) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "results", nargs="*", type=Path, default=[RESULTS], help="default: benchmarks/results"
-    )
+    parser.add_argument("results", nargs="*", type=Path, default=[RESULTS], help="default: all saved")
     parser.add_argument("--out", type=Path, default=Path("report.html"))
     args = parser.parse_args(arguments)
     args.out.write_text(render(find_results(args.results)))

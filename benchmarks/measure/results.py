@@ -12,8 +12,6 @@ A CSV holds the runs of one machine and day: a row per run, race and way. `param
 of a run that is converted again are replaced.
 """
 
-from __future__ import annotations
-
 import csv
 import datetime
 import json

@@ -1,7 +1,5 @@
 """The rows behind the tables of the pages, as pandas has them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

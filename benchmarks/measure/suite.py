@@ -1,7 +1,5 @@
 """Races inside a suite of pytest-benchmark, whose JSON then holds what every other result holds."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -78,7 +78,8 @@ def floor_seconds(race: Race) -> float | None:
 
 def _number(name: str, form: str, scale: float = 1.0) -> Cell:
     def show_number(race: Race, way: Mapping[str, Any], seconds: float) -> str | None:
-        return f"{way[name] / scale:{form}}" if way.get(name) is not None else None
+        number = way.get(name)
+        return None if number is None else f"{number if form == 'd' else number / scale:{form}}"
 
     return show_number
 
@@ -102,6 +103,10 @@ COLUMNS: dict[str, Cell] = {
     "visible/s": _number("visible_tokens_per_second", ".0f"),
     "peak MB": _number("peak_bytes", ".0f", 1e6),
     "prepare ms": _number("metadata_ms", ".2f"),
+    "alone ms": _number("alone_ms", ".3f"),
+    "registers": _number("registers", "d"),
+    "spills": _number("spills", "d"),
+    "shared bytes": _number("shared_bytes", "d"),
     "ratio": lambda race, way, seconds: f"{way['ratio_to_ours']:.2f}x" if way.get("ratio_to_ours") else None,
 }
 """Of a way that ran, from its race, its numbers and its seconds; a column without any number is left out."""

@@ -1,7 +1,5 @@
 """The only clock of the benchmarks, by which all ways of doing one thing take turns."""
 
-from __future__ import annotations
-
 import functools
 import statistics
 import time

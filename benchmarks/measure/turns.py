@@ -1,7 +1,5 @@
 """The loop of programs that take turns: save after each, end in time, report what failed or was left out."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import gc

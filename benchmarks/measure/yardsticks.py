@@ -1,7 +1,5 @@
 """Calls that do a known amount of work as fast as a machine can: in a race they show its rates."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How fast does the reference recipe learn? Half a minute of training; what it reached is in extra_info."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.measure.suite import name_dtype, native_dtype

@@ -5,8 +5,6 @@ Each task becomes a race whose ways are the methods, with their squared and abso
 signal of a task. The machine of the rows is this one, though errors do not depend on it.
 """
 
-from __future__ import annotations
-
 import datetime
 import json
 from collections.abc import Iterator, Sequence

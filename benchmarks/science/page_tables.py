@@ -1,7 +1,5 @@
 """Tables of what models learn in README.md and RESULTS.md; see benchmarks/pages.py."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from benchmarks.measure.results import find_results
@@ -89,9 +87,7 @@ def decoders() -> str:
 
 
 def evaluation(name: str) -> dict[tuple[str, str], dict[str, float]]:
-    """By task and signal ("" for all), by method, the squared error; as `benchmarks.science.evaluations`
-    saved it.
-    """
+    """By task and signal ("" for all), by method, the squared error."""
     frame = read_rows("evaluation", f"evaluation_{name}")
     signals = frame["param.signal"].fillna("") if "param.signal" in frame else [""] * len(frame)
     rows = zip(frame["param.task"], signals, frame.way, frame.mse, strict=True)

@@ -167,6 +167,7 @@ class Plan:
     def lines(self, people: int) -> list[tuple[str, str]]:
         """What is predicted, and its number."""
         days = people * DAYS_PER_PERSON
+        per_gpu = self.days_per_second / self.gpus
         memory = STATE_BYTES * self.weights + self.days_per_gpu * self.measured.peak_bytes_per_day
         return [
             *((f"{part}, a step", f"{time:.3g} s") for part, time in self.parts.items()),
@@ -180,14 +181,8 @@ class Plan:
             ("memory of a GPU", f"{memory / 1e9:.3g} GB"),
             ("store", f"{days * self.cohort.store_bytes / 1e9:,.0f} GB"),
             ("read from the store", f"{self.days_per_second * self.cohort.store_bytes / 1e6:,.3g} MB/s"),
-            (
-                "copied to each GPU",
-                f"{self.days_per_second / self.gpus * self.cohort.device_bytes / 1e6:,.3g} MB/s",
-            ),
-            (
-                "loader's workers needed for each GPU",
-                f"{self.days_per_second / self.gpus * self.cohort.loader_seconds:.2g}",
-            ),
+            ("copied to each GPU", f"{per_gpu * self.cohort.device_bytes / 1e6:,.3g} MB/s"),
+            ("loader's workers needed for each GPU", f"{per_gpu * self.cohort.loader_seconds:.2g}"),
         ]
 
 
@@ -199,9 +194,7 @@ def _duration(seconds: float) -> str:
 
 
 def check(store: DayStore, folder: Path, days_per_rank: int) -> list[tuple[int, float, float]]:
-    """Processes, days/s predicted from one process, days/s measured; the tiny preset, one thread a
-    process.
-    """
+    """Processes, days/s predicted from one process, days/s measured; tiny, one thread a process."""
     measured = {ranks: _train(store, folder / f"ranks{ranks}", ranks, days_per_rank) for ranks in CHECKED}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     result = []
@@ -214,33 +207,13 @@ def check(store: DayStore, folder: Path, days_per_rank: int) -> list[tuple[int, 
 
 def _train(store: DayStore, out: Path, ranks: int, days_per_rank: int) -> float:
     """Days per second of a short run, by the median step."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(ranks),
-        "-m",
-        "lsm2",
-        "pretrain",
-    ]
-    options = {
-        "data": store.path,
-        "out": out,
-        "steps": CHECK_STEPS,
-        "batch-days": ranks * days_per_rank,
-        "num-workers": 0,
-    }
-    command += [
-        "tiny",
-        "--device",
-        "cpu",
-        *(text for name, value in options.items() for text in (f"--{name}", str(value))),
-    ]
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    torchrun = (
+        f"-m torch.distributed.run --standalone --nproc-per-node {ranks} -m lsm2 pretrain tiny --device cpu"
     )
+    options = f"--device cpu --steps {CHECK_STEPS} --batch-days {ranks * days_per_rank} --num-workers 0"
+    command = [sys.executable, *torchrun.split(), *options.split(), "--data", store.path, "--out", str(out)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"training with {ranks} processes failed:\n{done.stderr[-2000:]}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -268,29 +241,14 @@ def newest_results(preset: str) -> Path:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument(
-        "--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each; default: the paper's"
-    )
+    parser.add_argument("--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="base")
     parser.add_argument("--days-per-gpu", type=int, default=64, help="in a step")
-    parser.add_argument(
-        "--measured",
-        type=Path,
-        help="file of benchmarks.step.race --json; default: the newest in benchmarks/results",
-    )
+    parser.add_argument("--measured", type=Path, help="results of benchmarks.step.race; default: the newest")
     parser.add_argument("--memory-tb-s", type=float, default=3.0, help="of a GPU's memory")
-    parser.add_argument(
-        "--link-gb-s",
-        type=float,
-        default=50.0,
-        help="of all-reduce, each GPU's part (the bus rate of nccl-tests)",
-    )
+    parser.add_argument("--link-gb-s", type=float, default=50.0, help="of all-reduce, as nccl-tests name it")
     parser.add_argument("--workers", type=int, default=8, help="of the loader, for each GPU")
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="train with 1, 2 and 4 processes here and compare; about two minutes",
-    )
+    parser.add_argument("--check", action="store_true", help="compare with 1, 2 and 4 processes here")
     args = parser.parse_args(arguments)
     config: LSM2Config = getattr(presets, args.preset)()
     path = args.measured or newest_results(args.preset)
@@ -304,12 +262,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = empty_table((f"{args.preset}, {args.gpus} devices",), ("predicted",))
         for name, number in plan.lines(args.people):
             table.add_row(name, number)
-        show(
-            [
-                f"compute as measured on {measured.machine} ({path.name}); memory and link rates are assumed",
-                table,
-            ]
-        )
+        source = f"compute as measured on {measured.machine} ({path.name})"
+        show([f"{source}; memory and link rates are assumed", table])
         if args.check:
             table = empty_table(("processes",), ("days/s predicted", "measured", "measured / predicted"))
             for ranks, predicted, found in check(store, Path(folder), days_per_rank=4):

@@ -16,8 +16,6 @@ JSON...` draws and tabulates files of several runs together; `python -m pytest b
 is a short version.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import statistics
 import tempfile
@@ -164,9 +162,7 @@ class Training:
         return model.to(self.trainer.ranks.device).eval()
 
     def validate(self) -> dict[str, float]:
-        """By task: squared error over that of the mean; a task that the days have too little data for is
-        absent.
-        """
+        """By task: squared error over that of the mean; tasks without enough data are absent."""
         tasks = [
             task
             for task in TASKS
@@ -226,9 +222,7 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
 
 
 def time_steps(trainings: list[Training]) -> list[float]:
-    """Median seconds of a step of each; they take turns step by step, on the same days, after one that warms
-    up.
-    """
+    """Median seconds of a step of each, after one that warms up; they take turns on the same days."""
     laps: list[list[float]] = [[] for _ in trainings]
     for _ in range(1 + CALIBRATION_STEPS):
         for training, times in zip(trainings, laps, strict=True):
@@ -275,9 +269,7 @@ def make_curve(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "store", nargs="?", type=Path, help="of days; default: 100 people are simulated for 8 days"
-    )
+    parser.add_argument("store", nargs="?", type=Path, help="default: 100 people simulated for 8 days")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="tiny")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seconds", type=float, default=120.0, help="of training for each variant and seed")

@@ -86,9 +86,7 @@ class Comparison:
     after_days: list[float]
     """The same after as many days as both saw."""
     sooner: float
-    """How many times less time it took to the reference's last error, median over seeds; 0: it never got
-    there.
-    """
+    """How many times sooner it had the reference's last error, median over seeds; 0: it never had."""
     probe: float
 
 
@@ -124,9 +122,7 @@ def compare_with_reference(runs: Sequence[Run]) -> dict[str, Comparison]:
 
 
 def table(runs: Sequence[Run], title: str) -> Table:
-    """A row per variant; against the reference after equal time and days: mean and deviation over the
-    seeds.
-    """
+    """A row per variant; against the reference after equal time and days: mean and spread over seeds."""
     columns = ("ms a step", "error", "vs reference", "after as many days", "sooner", "probe")
     result = empty_table(("variant",), columns, title)
     for name, comparison in compare_with_reference(runs).items():
@@ -155,9 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     by_title = races_of(find_results(args.files))
     if len(by_title) != 1:
-        parser.error(
-            f"these are not runs of one store and preset on one machine: {'; '.join(by_title) or 'no runs'}"
-        )
+        parser.error(f"not runs of one store and preset on one machine: {'; '.join(by_title) or 'no runs'}")
     ((title, races),) = by_title.items()
     show([table([Run.from_race(race) for race in races], title)])
     if args.plot is not None:

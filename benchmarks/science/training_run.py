@@ -7,8 +7,6 @@ time. The weights then reconstruct hidden parts of days of people who were held 
 need no model. Shown are the loss curve, days/s, the wait for the loader, and the errors.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -74,18 +72,14 @@ def evaluate(store: DayStore, config: TrainConfig, model: Path) -> dict[str, dic
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--preset", choices=("tiny", "small", "base"), help="default: base on a GPU, tiny on a CPU"
-    )
+    parser.add_argument("--preset", choices=("tiny", "small", "base"), help="default: tiny, on a GPU base")
     parser.add_argument("--seconds", type=float, default=90.0, help="of training")
     parser.add_argument("--batch-days", type=int, help="default: 64 on a GPU, 8 on a CPU")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--people", type=int, default=300, help=f"of {DAYS_PER_PERSON} simulated days each")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="loss curve; needs matplotlib")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="few people and steps on the CPU: shows that the program runs"
-    )
+    parser.add_argument("--dry-run", action="store_true", help="few steps on the CPU: shows that it runs")
     return parser.parse_args(arguments)
 
 
@@ -122,12 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "curve": {name: [line[key] for line in curve] for name, key in CURVE.items()},
         "errors": errors,
     }
-    params = {
-        "preset": preset,
-        "batch_days": batch_days,
-        "steps": config.steps,
-        "learning_rate": args.learning_rate,
-    }
+    params = {"preset": preset, "batch_days": batch_days, "steps": config.steps}
+    params["learning_rate"] = args.learning_rate
     case = f"{preset}, {batch_days} days a step, {config.steps} steps, {extra['dtype']}"
     race = Race("training_run", case, params, {"ours": summarise(laps)}, extra, laps)
     if args.plot is not None:

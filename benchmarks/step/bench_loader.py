@@ -4,8 +4,6 @@ ship to the device?
 `dense_only` is the least that a loader of dense days does to them: a copy without NaN, and where they were.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import pytest

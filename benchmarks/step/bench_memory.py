@@ -1,7 +1,5 @@
 """How many bytes does a training step hold at its peak, per day, packed and as others do it?"""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.measure.suite import name_dtype, native_dtype

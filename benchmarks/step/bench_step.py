@@ -1,7 +1,5 @@
 """What does a training step cost, packed and as others do it? The short version of race.py."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.measure.suite import name_dtype, native_dtype, race

@@ -76,9 +76,7 @@ def choose_all(days: DenseBatch) -> ChosenBatch:
 
 
 def choose_half(days: DenseBatch) -> ChosenBatch:
-    """The paper's way as far as it is known: a fixed part of the tokens is dropped, hidden first, the others
-    masked.
-    """
+    """The paper's way, as far as known: a fixed part of tokens is dropped, hidden first, others masked."""
     num_tokens = days.visible.shape[1]
     count = num_tokens - int(DROPPED * num_tokens)
     if int(days.visible.sum(1).max()) > count:

@@ -1,15 +1,12 @@
 """How much memory a training step takes, counted exactly, and how much this machine has left."""
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 
@@ -42,22 +39,6 @@ def measure_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
         held += change
         peak = max(peak, held)
     return peak
-
-
-def count_saved_bytes(forward: Callable[[], object], there_before: Iterable[Tensor]) -> int:
-    """Bytes that a forward pass keeps for its backward pass, each storage once, without weights and batch."""
-    known = {tensor.untyped_storage().data_ptr() for tensor in there_before}
-    kept: dict[int, Tensor] = {}  # a tensor that is held cannot give its address to another
-
-    def note(tensor: Tensor) -> Tensor:
-        if tensor.untyped_storage().data_ptr() not in known:
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        result = forward()
-    del result
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def find_free_bytes(device: torch.device) -> float:

@@ -54,9 +54,7 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class Jagged:
-    """Offsets (B + 1,) int64 of sequences, with their extreme lengths, which SDPA would otherwise look
-    for.
-    """
+    """Offsets (B + 1,) int64 of sequences, and their extreme lengths, which SDPA would look for."""
 
     offsets: Tensor
     shortest: int
@@ -107,9 +105,7 @@ def prepare_nested(laid_out: LaidOut) -> PreparedBatch:
 
 
 def prepare_flex(laid_out: LaidOut, *, cross: bool) -> PreparedBatch:
-    """Block masks: a query and a key belong together if their days are equal; pairs are those of all blocks
-    computed.
-    """
+    """Block masks: query and key belong together if their days are equal; pairs of whole blocks."""
     batch = laid_out.batch
     visible_day = _days_of(batch.cu_visible, len(batch.visible_ids))
     among_visible, count_among = _attend_by_flex(visible_day, visible_day)

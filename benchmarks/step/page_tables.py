@@ -1,7 +1,5 @@
 """Tables of training steps in README.md and RESULTS.md; see benchmarks/pages.py."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from benchmarks.measure.saved_rows import read_rows

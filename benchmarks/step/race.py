@@ -11,8 +11,6 @@ of `ours_cross`. What must be found out once per batch, such as block masks or w
 others: their ratio is to its time there.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import statistics
@@ -223,23 +221,15 @@ def headline(races: Sequence[Race]) -> str:
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser(__doc__)
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=["tiny"])
-    parser.add_argument(
-        "--missing", nargs="+", type=int, default=[49], help="percent of a day's hours, in the mean"
-    )
+    parser.add_argument("--missing", nargs="+", type=int, default=[49], help="percent of the hours")
     parser.add_argument("--ways", nargs="+", choices=WAYS, help="default: all but those under torch.compile")
-    parser.add_argument(
-        "--targets", action="store_true", help="only what was aimed at: base and tiny, 49 %%, a day"
-    )
-    parser.add_argument(
-        "--days", type=int, help="in a batch; of weeks a seventh; default 6 on a CPU, 64 on a GPU"
-    )
+    parser.add_argument("--targets", action="store_true", help="only the cases aimed at")
+    parser.add_argument("--days", type=int, help="in a batch, of weeks a seventh; default: 6, on a GPU 64")
     parser.add_argument("--window", nargs="+", choices=DAYS_IN_WINDOW, default=["day"])
     parser.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--rounds", type=int, help="default: 3 on a CPU, 10 on a GPU")
-    parser.add_argument(
-        "--patience", type=float, default=300.0, help="seconds; a step that needs more is not taken"
-    )
+    parser.add_argument("--patience", type=float, default=300.0, help="the most seconds that a step may need")
     add_run_options(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="picture; needs matplotlib")
     args = parser.parse_args(arguments)
@@ -263,9 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     checked: set[str] = set()
 
     def take(turn: Turn, earlier: list[Race]) -> Iterator[Race]:
-        """After a check that the ways agree; what is wrong with ways that do not run here stands in every
-        race.
-        """
+        """After a check that ways agree; what does not run here stands in every race with its fault."""
         params, names = turn
         faults.update(check_agreement([name for name in names if name not in checked], device))
         checked.update(names)

@@ -47,9 +47,7 @@ from lsm2.model.precision import autocast, choose_precision
 
 @dataclass(frozen=True)
 class Days:
-    """Noise (B, C, L) with gaps, and which tokens (B, N) are hidden; a step's time does not depend on
-    values.
-    """
+    """Noise (B, C, L) with gaps, and which tokens (B, N) are hidden; values do not change a step's time."""
 
     config: LSM2Config
     values: Tensor
@@ -57,9 +55,7 @@ class Days:
 
     @classmethod
     def draw(cls, config: LSM2Config, num_days: int, missing: float) -> Days:
-        """Hours of single signals are missing, half as many in one day to half as many more in another; AIM's
-        masks.
-        """
+        """Hours of signals are missing, from half to one and a half of the mean by day; AIM's masks."""
         generator = torch.Generator().manual_seed(0)
         values = torch.randn(num_days, config.num_signals, config.window_minutes, generator=generator)
         spread = torch.linspace(-0.5, 0.5, num_days) if num_days > 1 else torch.zeros(1)

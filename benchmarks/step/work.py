@@ -11,8 +11,6 @@ each query with the visible tokens of its day (`cross`), visible and query token
 kernels compute are not in it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

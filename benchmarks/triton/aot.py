@@ -59,31 +59,13 @@ ARGUMENT_TYPES = {
     r"scale": "fp32",
 }
 
-TABLE = {  # fields of a report, and the headings of their columns
-    **{name: name for name in ("kernel", "target", "dtype", "head_dim", "group", "padded", "tile")},
-    "num_warps": "warps",
-    "num_stages": "stages",
-    "registers": "regs",
-    "spill_bytes": "spilled",
-    "shared_bytes": "shared",
-    "matrix_instructions": "matrix",
-    "exp2_instructions": "exp2",
-    "inner_loop_issue_slots": "slots",
-    "issue_slots_per_64_scores": "slots/64",
-    "one_tile_issue_slots": "one tile",
-    "rows_stay_in_one_warp": "row/warp",
-    "programs_per_sm": "programs",
-}
-
 TENSOR_MEMORY_COLUMNS = 512  # of a Blackwell multiprocessor
 REGISTERS_GRANULARITY = 8  # a thread's registers are allocated by so many
 
 
 @dataclass(frozen=True)
 class Processor:
-    """What a multiprocessor offers: bytes of shared memory to a program and to all, 32-bit registers,
-    warps.
-    """
+    """Of a multiprocessor: bytes of shared memory for a program and for all, registers, warps."""
 
     shared_per_program: int
     shared_in_all: int
@@ -163,9 +145,7 @@ def all_cases(
 
 
 def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
-    """Every tile that ships: padded, with head dims that need a column mask, for 16 bits also without
-    either.
-    """
+    """Every tile that ships: padded, with a column mask, for 16 bits also without either."""
     for target in targets:
         for dtype in ("bfloat16", "float32"):
             for size in (64, 128, 256):
@@ -323,14 +303,9 @@ def _specialise(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument(
-        "--cover",
-        type=int,
-        choices=(1, 2),
-        help="not all combinations, but every tile that ships, once, or twice where it is for 16 bits",
-    )
+    parser.add_argument("--cover", type=int, choices=(1, 2), help="shipped tiles once, or 16-bit ones twice")
     parser.add_argument("--dtype", nargs="+", choices=ELEMENTS, default=list(ELEMENTS))
     parser.add_argument("--head-dim", nargs="+", type=int, default=HEAD_DIMS)
     parser.add_argument("--group", nargs="+", type=int, default=GROUPS, help="query heads a key head")
@@ -341,16 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.cover
         else all_cases(args.target, args.dtype, args.head_dim, args.group)
     )
-    if not args.json:
-        print(_format_row(TABLE.values()))
     for report in compile_all(cases, args.jobs):
         values = asdict(report)
-        print(json.dumps(values) if args.json else _format_row(values[name] for name in TABLE), flush=True)
-
-
-def _format_row(values: Iterable[Any]) -> str:
-    kernel, *others = values
-    return " ".join([f"{kernel:13}", *(f"{value!s:>8}" for value in others)])
+        shown = ", ".join(f"{name} {value}" for name, value in values.items())
+        print(json.dumps(values) if args.json else shown, flush=True)
 
 
 if __name__ == "__main__":

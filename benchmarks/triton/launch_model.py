@@ -42,7 +42,7 @@ import json
 import statistics
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from itertools import accumulate
 
 import torch
@@ -80,9 +80,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A program owns `block` rows and takes the others `step` at a time; dkdv finishes up to one_tile keys
-    alone.
-    """
+    """A program owns `block` rows and takes the others `step` at a time; dkdv ends one_tile keys."""
 
     name: str
     tile: str
@@ -107,9 +105,7 @@ class Line:
 
 
 def shipped_kernel(name: str, lengths: list[int]) -> Kernel:
-    """Kernel "forward", "dq" or "dkdv" with the tile that ships for bfloat16, head dim 64, sm_90, such
-    lengths.
-    """
+    """Kernel "forward", "dq" or "dkdv" with the tile shipped for bfloat16, D 64, sm_90, such lengths."""
     tile_name = tiles.tile_name(name, statistics.fmean(lengths))
     tile = tiles.tile_for(tile_name, HEAD_DIM, torch.bfloat16, "sm_90")
     owned, looped = (tile.block_n, tile.block_m) if name == "dkdv" else (tile.block_m, tile.block_n)
@@ -127,9 +123,7 @@ def count_search_steps(num_sequences: int) -> int:
 
 
 def find_tiles(cu_seqlens: list[int], num_rows: int, block: int) -> list[tuple[int, int, int, int]]:
-    """find_tile's answer to each program of a head: sequence, its first row and length, the tile's first row
-    in it.
-    """
+    """find_tile's answer to each program: sequence, its first row and length, first row in it."""
     first_tiles = [start // block + sequence for sequence, start in enumerate(cu_seqlens)]
     ends = [*cu_seqlens[1:], num_rows]
     result = []
@@ -209,42 +203,13 @@ def compare_schedules(pattern: str, lengths: list[int], machine: Machine) -> lis
 
 
 def list_batches() -> list[tuple[str, list[int]]]:
-    """Names and lengths: full GPUs, small batches, one long among short sequences, pairs with equal sums
-    n^2.
-    """
+    """Full GPUs, small batches, one long among short sequences, pairs with equal sums n^2."""
     batches = [(pattern, draw_lengths(pattern, "cuda")) for pattern in PATTERNS["cuda"]]
     batches += [("aim", draw_lengths("aim", "cuda", days)) for days in (8, 32, 128)]
     batches += [("short and one of 3744", [*draw_lengths("short", "cuda", 4095), 3744])]
     return batches + [
         (f"{n} tokens", [n] * count) for n, count in ((34, 1000), (340, 10), (34, 20000), (340, 200))
     ]
-
-
-def times_of(lines: list[Line]) -> dict[str, list[float]]:
-    """Microseconds by schedule, one for each kernel, of the lines of one batch."""
-    return {
-        schedule: [line.makespan_us for line in lines if line.schedule == schedule] for schedule in SCHEDULES
-    }
-
-
-def describe_gain(lines: list[Line], searchless: list[Line]) -> str:
-    """What longest_first saves in one batch, and through what; of `searchless` the search is free."""
-    times = times_of(lines)
-    free = times_of(searchless)["ours"]
-
-    def saved(before: list[float], after: list[float]) -> str:
-        gains = [100 * (x - y) / ours for x, y, ours in zip(before, after, times["ours"], strict=True)]
-        low, high = (f"{round(gain, 1) + 0.0:.1f}" for gain in (min(gains), max(gains)))
-        return f"{low} %" if low == high else f"{low} to {high} %"
-
-    ours, listed, longest_first = times["ours"], times["listed"], times["longest_first"]
-    return (
-        f"{lines[0].pattern}, {lines[0].num_sequences} sequences: longest_first saves"
-        f" {saved(ours, longest_first)} of ours, namely {saved(ours, free)} by no search,"
-        f" {saved(free, listed)} by no surplus programs, {saved(listed, longest_first)} by the order."
-        f" Without a list a sorted batch saves {saved(ours, times['batch_sorted'])},"
-        f" grid_max {saved(ours, times['grid_max'])}."
-    )
 
 
 def print_table(results: list[list[Line]]) -> None:
@@ -287,9 +252,7 @@ def schedule_table() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line instead of a table and findings"
-    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
     for field in fields(Machine):
         option = f"--{field.name.replace('_', '-')}"
         parser.add_argument(option, type=type(field.default), default=field.default, help=f"{field.default}")
@@ -301,11 +264,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(*(json.dumps(asdict(line)) for lines in results for line in lines), sep="\n")
         return
     print_table(results)
-
-    searchless = replace(machine, search_clocks=0.0)
-    for (pattern, lengths), lines in zip(list_batches(), results, strict=True):
-        if len(set(lengths)) > 1 or pattern in PATTERNS["cuda"]:
-            print(describe_gain(lines, compare_schedules(pattern, lengths, searchless)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The tiles that tile_sweep tries, what it finds of each, and the choice among them as rows to paste."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,71 +12,27 @@ from lsm2_kernels.triton.tiles import Tile
 
 SHORT = "short"
 """The pattern for which the tiles of forward_short and dq_short are used."""
-CANDIDATES = {  # block_m, block_n, num_warps, num_stages; dkdv owns block_n keys, the others block_m queries
-    "forward": [
-        *(
-            (128, 64, 8, 2),
-            (128, 64, 8, 3),
-            (128, 64, 8, 4),
-            (128, 64, 4, 2),
-            (128, 64, 4, 3),
-            (128, 128, 8, 2),
-            (128, 128, 8, 3),
-        ),
-        *(
-            (128, 32, 4, 3),
-            (128, 32, 8, 3),
-            (64, 64, 4, 2),
-            (64, 64, 4, 3),
-            (64, 64, 4, 4),
-            (64, 128, 4, 2),
-            (64, 128, 4, 3),
-        ),
-        *((64, 32, 4, 3), (64, 32, 4, 4), (256, 64, 8, 2), (256, 64, 8, 3), (256, 32, 8, 3)),
-    ],
-    "dq": [
-        *(
-            (128, 64, 8, 1),
-            (128, 64, 8, 2),
-            (128, 64, 8, 3),
-            (128, 64, 4, 2),
-            (128, 32, 8, 2),
-            (128, 32, 4, 2),
-            (128, 32, 4, 3),
-        ),
-        *(
-            (128, 128, 8, 1),
-            (128, 128, 8, 2),
-            (64, 64, 4, 1),
-            (64, 64, 4, 2),
-            (64, 64, 4, 3),
-            (64, 32, 4, 2),
-            (64, 32, 4, 3),
-        ),
-        *((64, 128, 4, 1), (64, 128, 4, 2), (64, 128, 8, 2), (256, 32, 8, 2), (256, 64, 8, 2)),
-    ],
-    "dkdv": [
-        *(
-            (64, 128, 8, 1),
-            (64, 128, 8, 2),
-            (64, 128, 8, 3),
-            (64, 128, 4, 2),
-            (32, 128, 8, 2),
-            (32, 128, 8, 3),
-            (32, 128, 4, 2),
-        ),
-        *(
-            (16, 128, 4, 3),
-            (64, 64, 4, 1),
-            (64, 64, 4, 2),
-            (64, 64, 4, 3),
-            (64, 64, 8, 2),
-            (32, 64, 4, 2),
-            (32, 64, 4, 3),
-        ),
-        *((128, 64, 8, 1), (128, 64, 8, 2), (128, 64, 4, 2), (128, 128, 8, 1), (128, 128, 8, 2)),
-    ],
+CANDIDATES = {
+    name: [tuple(map(int, tile.split("x"))) for tile in listed.split()]
+    for name, listed in {
+        "forward": """
+            128x64x8x2 128x64x8x3 128x64x8x4 128x64x4x2 128x64x4x3 128x128x8x2 128x128x8x3
+            128x32x4x3 128x32x8x3 64x64x4x2 64x64x4x3 64x64x4x4 64x128x4x2 64x128x4x3 64x32x4x3
+            64x32x4x4 256x64x8x2 256x64x8x3 256x32x8x3
+        """,
+        "dq": """
+            128x64x8x1 128x64x8x2 128x64x8x3 128x64x4x2 128x32x8x2 128x32x4x2 128x32x4x3 128x128x8x1
+            128x128x8x2 64x64x4x1 64x64x4x2 64x64x4x3 64x32x4x2 64x32x4x3 64x128x4x1 64x128x4x2
+            64x128x8x2 256x32x8x2 256x64x8x2
+        """,
+        "dkdv": """
+            64x128x8x1 64x128x8x2 64x128x8x3 64x128x4x2 32x128x8x2 32x128x8x3 32x128x4x2 16x128x4x3
+            64x64x4x1 64x64x4x2 64x64x4x3 64x64x8x2 32x64x4x2 32x64x4x3 128x64x8x1 128x64x8x2
+            128x64x4x2 128x128x8x1 128x128x8x2
+        """,
+    }.items()
 }
+"""block_m x block_n x num_warps x num_stages; dkdv owns block_n keys, the others block_m queries."""
 
 
 @dataclass
@@ -111,7 +65,7 @@ def races_of(candidates: Sequence[Candidate]) -> Iterator[Race]:
     for case, group in grouped(candidates, title):
         today = group[0]
         ways: dict[str, dict[str, Any]] = {}
-        for candidate in group:
+        for candidate in sorted(group, key=lambda one: (one is not today, one.pass_ms or math.inf)):
             found: dict[str, Any] = {name: getattr(candidate, name) for name in RESOURCES}
             if candidate.pass_ms is None:
                 found["error"] = candidate.fault
@@ -123,29 +77,8 @@ def races_of(candidates: Sequence[Candidate]) -> Iterator[Race]:
         yield Race("tile_sweep", case, params, ways, laps=[today.pass_ms / 1e3] if today.pass_ms else [])
 
 
-def ranking(candidates: Sequence[Candidate]) -> Iterator[str]:
-    """A line per candidate, the fastest first, then those at fault."""
-    current = candidates[0]
-    yield title(current)
-    for candidate in sorted(candidates, key=lambda candidate: candidate.pass_ms or math.inf):
-        tile = candidate.tile
-        label = f"{tile.block_m:4} x {tile.block_n:3}, {tile.num_warps} warps, {tile.num_stages} stages"
-        label += " (today)" if candidate.is_current else "        "
-        if candidate.pass_ms is None:
-            yield f"  {label}  {candidate.fault}"
-            continue
-        against = f"{current.pass_ms / candidate.pass_ms:5.2f}x today" if current.pass_ms else ""
-        alone = "" if candidate.alone_ms is None else f", alone {candidate.alone_ms:8.3f} ms"
-        resources = (
-            f"{candidate.registers} registers, {candidate.spills} spills, {candidate.shared_bytes} B shared"
-        )
-        yield f"  {label}  pass {candidate.pass_ms:8.3f} ms{alone}  {against}  {resources}"
-
-
 def choose(candidates: Sequence[Candidate], block_n: int | None = None) -> Tile | None:
-    """The fastest tile over all patterns, each counted alike; with block_n, of those with so many keys at a
-    time.
-    """
+    """The fastest tile over all patterns, each counted alike; block_n: of those with so many keys."""
     slowdowns: dict[Tile, float] = {}
     patterns = {candidate.pattern for candidate in candidates}
     for tile in {candidate.tile for candidate in candidates if block_n in (None, candidate.tile.block_n)}:

@@ -10,8 +10,6 @@ short, a tile must take as many keys at a time as elsewhere, so that no bit of a
 sequence's neighbours.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import multiprocessing
@@ -33,17 +31,10 @@ from benchmarks.attention.problem import Problem
 from benchmarks.measure.agreement import assert_same, describe_error
 from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
+from benchmarks.measure.tables import race_tables, show
 from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
 from benchmarks.measure.turns import end, take_turns
-from benchmarks.triton.tile_report import (
-    CANDIDATES,
-    SHORT,
-    Candidate,
-    races_of,
-    ranking,
-    rows_for_tiles,
-    title,
-)
+from benchmarks.triton.tile_report import CANDIDATES, SHORT, Candidate, races_of, rows_for_tiles, title
 from lsm2_kernels.triton import launch, tiles
 from lsm2_kernels.triton.tiles import Tile
 
@@ -56,9 +47,7 @@ LARGEST_HEAD_DIM = 256
 
 @dataclass(frozen=True)
 class Settings:
-    """How often each candidate takes its turn, for how many seconds at most; a dry run is interpreted, on a
-    CPU.
-    """
+    """How often each candidate takes its turn, and for how many seconds at most."""
 
     rounds: int
     patience: float
@@ -130,9 +119,7 @@ class Trial:
 
 
 def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str], settings: Settings) -> str:
-    """Compile what a pass with this tile launches, into Triton's cache; gives what is wrong with it, if
-    anything.
-    """
+    """Compile what a pass with this tile launches, into Triton's cache; gives what is wrong."""
     try:
         for pattern in patterns:
             problem = settings.problem(pattern, head_dim, num_sequences=8)
@@ -219,7 +206,8 @@ def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings)
     name = f"{kernel}_short" if pattern == SHORT and kernel != "dkdv" else kernel
     problem = settings.problem(pattern, head_dim, num_sequences=1)
     current = tiles.tile_for(name, head_dim, problem.qkv.dtype, launch._architecture(problem.qkv.device))
-    others = [Tile(*numbers) for numbers in CANDIDATES[kernel][: 1 if settings.dry_run else None]]
+    listed = CANDIDATES[kernel][: 1 if settings.dry_run else None]
+    others = [Tile(m, n, warps, stages) for m, n, warps, stages in listed]
     return [
         Candidate(head_dim, pattern, kernel, tile, tile == current)
         for tile in dict.fromkeys([current, *others])
@@ -233,9 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kernels", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
     parser.add_argument("--patterns", nargs="+", choices=PATTERNS["cuda"], default=["aim", SHORT])
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument(
-        "--patience", type=float, default=0.15, help="seconds that a candidate may take in a race"
-    )
+    parser.add_argument("--patience", type=float, default=0.15, help="a candidate's seconds in a race")
     jobs = max(1, (os.cpu_count() or 2) - 2)
     parser.add_argument("--jobs", type=int, default=jobs, help="processes that compile")
     args = parser.parse_args(arguments)
@@ -260,8 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             candidate.fault = result_of(compiling[candidate.head_dim, candidate.kernel, candidate.tile])
         done.extend(candidates)
         race(candidates, settings)
-        print(*ranking(candidates), sep="\n")
-        yield from races_of(candidates)
+        races = list(races_of(candidates))
+        show(race_tables(races))
+        yield from races
 
     take_turns(turns, take, lambda candidates: title(candidates[0]), args)
     pool.shutdown(cancel_futures=True)

@@ -4,6 +4,7 @@ tokens, and its program runs.
 
 import dataclasses
 import importlib.util
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 import pytest
@@ -14,7 +15,7 @@ from benchmarks.measure.results import Race, find_results
 from benchmarks.measure.tables import Target
 from benchmarks.measure.timing import compare_laps
 from benchmarks.step import race
-from benchmarks.step.memory import count_saved_bytes, measure_peak_bytes
+from benchmarks.step.memory import measure_peak_bytes
 from benchmarks.step.ways import WAYS, Days, Step, check_agreement, small_config
 from benchmarks.step.work import FlopCount
 from lsm2 import LSM2, LSM2Config
@@ -45,6 +46,22 @@ def packed(config: LSM2Config, visible: list[int], queries: list[int]) -> Packed
         torch.ones_like(target_values, dtype=torch.bool),
         names,
     )
+
+
+def count_saved_bytes(forward: Callable[[], object], there_before: Iterable[torch.Tensor]) -> int:
+    """Bytes that a forward pass keeps for its backward pass, each storage once, without weights and batch."""
+    known = {tensor.untyped_storage().data_ptr() for tensor in there_before}
+    kept: dict[int, torch.Tensor] = {}  # a tensor that is held cannot give its address to another
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in known:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        result = forward()
+    del result
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def test_all_ways_agree():
