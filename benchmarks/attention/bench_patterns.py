@@ -33,15 +33,8 @@ def race_attention(benchmark, problem: Problem, *, backward: bool) -> None:
     calls = {name: peer.call(backward=backward) for name, peer in peers.items()}
     work = useful_work(problem.lengths, num_heads, head_dim, dtype, backward=backward)
     rounds, rates = 20 if device.type == "cuda" else 5, attention_yardsticks(dtype, device)
-    race(
-        benchmark,
-        our_way.call(backward=backward),
-        calls,
-        rounds=rounds,
-        errors=errors,
-        ceilings=rates,
-        **work,
-    )
+    call = our_way.call(backward=backward)
+    race(benchmark, call, calls, rounds=rounds, errors=errors, ceilings=rates, **work)
 
 
 def native_problem(lengths: list[int], head_dim: int, device: torch.device, num_heads: int) -> Problem:

@@ -25,19 +25,13 @@ from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops
 
 PACKAGES = ("torch", "triton", "numpy", "lsm2-kernels", "flash-attn", "xformers")
-INSTRUCTION_SETS = {
-    "amx_bf16": "amx",
-    "avx512_bf16": "avx512_bf16",
-    "avx512f": "avx512",
-    "avx2": "avx2",
-    "asimd": "neon",
-}
+_X86 = {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16", "avx512f": "avx512", "avx2": "avx2"}
+INSTRUCTION_SETS = _X86 | {"asimd": "neon"}
 """Names here by flags of /proc/cpuinfo, best first."""
 TORCH_USES = {"amx": "AVX512", "avx512_bf16": "AVX512", "avx512": "AVX512", "avx2": "AVX2"}
 """What torch calls the best that it uses on such a processor, unless it is held to less."""
-GPU_STATE = (
-    "clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit,utilization.gpu,memory.used"
-)
+_CLOCKS, _USE = "clocks.sm,clocks.mem,clocks.max.sm", "utilization.gpu,memory.used"
+GPU_STATE = f"{_CLOCKS},temperature.gpu,power.draw,power.limit,{_USE}"
 PRODUCT_SIZE, COPY_BYTES, ROUNDS = 8192, 4 << 30, 20
 
 

@@ -74,18 +74,18 @@ def answer(machine: str, races: Sequence[Race]) -> str:
         ratios = [ratio for ratio, _, _ in best]
         mean, slower = statistics.geometric_mean(ratios), sorted(item[:2] for item in best if item[0] < 1)
         named = {(ratio, way): race.case for ratio, way, race in best}
-        losses = [
-            f"{named[item]} ({item[1]} takes {item[0]:.2f} of our time)" for item in slower[:MOST_NAMED]
-        ]
+        losses = [f"{named[item]} ({item[0]:.2f} of our time by {item[1]})" for item in slower[:MOST_NAMED]]
         more = f", and {len(slower) - MOST_NAMED} more" if len(slower) > MOST_NAMED else ""
         loses = f"slower in {len(slower)}: {'; '.join(losses)}{more}" if slower else "slower in none"
+        spread = f"{min(ratios):.2f} to {max(ratios):.3g} times; {loses}"
         sentences.append(
-            f"{kind} takes {mean:.2f} times less time than the best other way, over {len(best)} cases"
-            f" ({min(ratios):.2f} to {max(ratios):.3g} times; {loses})"
+            f"{kind} is {mean:.2f} times as fast as the best other way over {len(best)} cases ({spread})"
         )
     if not sentences:
         return ""
-    text = f"On {machine}, {', and '.join(sentences)}."
+    left_out = [way["error"] for race in races if (way := race.ways.get(race.ours, {})).get("error")]
+    missing = f" {len(left_out)} cases were not run: {left_out[0]}." if left_out else ""
+    text = f"On {machine}, {', and '.join(sentences)}.{missing}"
     return f'<div class="headline"><p>{escape(text)}</p></div>'
 
 
@@ -102,7 +102,7 @@ def suite_section(suite: str, machine: str, races: Sequence[Race]) -> str:
             f"{what} of each way over {ours}: {len(cells) - lost} of {len(cells)} above 1"
             f" ({ours} is {better}), {lost} below"
         )
-        picture = figure(caption, draw_ratio_map(cases, peers, cells))
+        picture = figure("Blue: ours is better; red: the other way is", draw_ratio_map(cases, peers, cells))
         by_peer = {peer: [ratio for (_, name), ratio in cells.items() if name == peer] for peer in peers}
         means = [f"{peer} {statistics.geometric_mean(ratios):.2f}x" for peer, ratios in by_peer.items()]
         parts.append(f"<p>{escape(caption)}. Geometric means: {escape(', '.join(means))}.</p>")

@@ -54,8 +54,6 @@ def find_free_bytes(device: torch.device) -> float:
             for line in meminfo.read_text().splitlines()
             if line.startswith("MemAvailable")
         )
-    return (
-        float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        if hasattr(os, "sysconf")
-        else float("inf")
-    )
+    if not hasattr(os, "sysconf"):
+        return float("inf")
+    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

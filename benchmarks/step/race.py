@@ -132,10 +132,8 @@ def race(turn: Turn, settings: Settings, earlier: Sequence[Race]) -> Race:
         laps[name].append(settings.measure(step))
     for name, times in (compare_laps(laps) if laps else {}).items():
         second, num_days = times["median_seconds"], params["num_windows"] * DAYS_IN_WINDOW[params["window"]]
-        rates = {
-            "days_per_second": num_days / second,
-            "visible_tokens_per_second": ways[name]["visible_tokens"] / second,
-        }
+        rates: dict[str, Any] = {"days_per_second": num_days / second}
+        rates["visible_tokens_per_second"] = ways[name]["visible_tokens"] / second
         if not steps[name].backward:
             del times["ratio_to_ours"]
             rates["note"] = "forward only"

@@ -232,12 +232,10 @@ def _count_packed_cross(count: FlopCount, prepared: PreparedBatch) -> float:
 
 
 def _ours(decoder: Decoder, compile: Callable[..., Any] | None = None) -> Way:
-    return Way(
-        decoder,
-        lambda model, batch: model(batch).loss,
-        lambda count, batch: count.useful(batch),
-        compile=compile,
-    )
+    def loss(model: LSM2, batch: PackedBatch) -> Tensor:
+        return model(batch).loss
+
+    return Way(decoder, loss, lambda count, batch: count.useful(batch), compile=compile)
 
 
 def _dense(choose: Callable[[DenseBatch], ChosenBatch], compile: Callable[..., Any] | None = None) -> Way:

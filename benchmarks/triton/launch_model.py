@@ -227,11 +227,8 @@ def print_table(results: list[list[Line]]) -> None:
 
 def schedule_table() -> str:
     """Shares of a perfectly even split, simulated."""
-    columns = {
-        "ours": "ours",
-        "longest_first": "longest sequence first",
-        "grid_max": "grid over the longest sequence",
-    }
+    columns = {"ours": "ours", "longest_first": "longest sequence first"}
+    columns |= {"grid_max": "grid over the longest sequence"}
     titles = {
         ("aim", 512): "512 days of 150 to 1500 tokens",
         ("short", 4096): "4096 sequences of 20 to 256",

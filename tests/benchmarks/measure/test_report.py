@@ -33,12 +33,12 @@ def test_the_page_opens_with_one_answer_and_folds_long_maps(tmp_path):
     page = report.render(find_results([RESULTS]))
     before_first_section = page.split("<h2>")[0]
     found = re.search(
-        r"attention takes ([\d.]+) times less time than the best other way, over (\d+) cases",
+        r"attention is ([\d.]+) times as fast as the best other way over (\d+) cases",
         before_first_section,
     )
     assert found and 1.5 < float(found[1]) < 5 and int(found[2]) > 90
     assert (
-        "a training step with the default decoder takes" in before_first_section
+        "a training step with the default decoder is" in before_first_section
         and "slower in" in before_first_section
     )
     for shown in page.split("<h2>Attention</h2>")[1].split("<h2>")[0].split("<details>")[:1]:
@@ -57,7 +57,17 @@ def test_machines_of_one_name_are_not_mixed(tmp_path):
     page = report.render(find_results([tmp_path]))
     assert page.count("<h2>Attention</h2>") == 2
     for name, ratio in zip(names, ("2.00", "3.00"), strict=True):
-        assert f"On {name}, torch 2.13, attention takes {ratio} times less time" in page
+        assert f"On {name}, torch 2.13, attention is {ratio} times as fast" in page
+
+
+def test_what_was_left_out_is_said_at_the_top(tmp_path):
+    races = [
+        Race("attention", "float32", {}, {"ours": way(1.0, 1.0), "peer": way(2.0, 2.0)}, laps=[1.0]),
+        Race("attention", "bfloat16", {}, {"ours": {"error": "left out: no bfloat16 here"}}),
+    ]
+    write_results(tmp_path / "suites.json", races, machine=MACHINE)
+    page = report.render(find_results([tmp_path]))
+    assert "1 cases were not run: left out: no bfloat16 here." in page.split("<h2>")[0]
 
 
 def way(seconds, ratio):
