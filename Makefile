@@ -1,18 +1,30 @@
-# demo and test need Python 3.11+ and git only; everything is installed into .venv, which is made when it is missing or out of date.
+# demo and test need Python 3.11+, git and a C++ compiler; everything is installed into .venv, which is made
+# when it is missing or out of date.
+# Without a compiler, and slowly: make demo BUILD_OPTION=--config-settings=wheel.cmake=false
 PYTHON ?= python3
 BIN = .venv/bin
+BUILD_OPTION = --config-settings=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON
 RUN = runs/demo
 BENCH = runs/bench
 # From the clone: the installed package stays as it was when Python sources change.
 LSM2 = $(BIN)/python -m lsm2
 
-# OpenMP threads that wait spinning make every small operation several times slower as soon as a core is shared with anything else.
+# For tests and benchmarks; lsm2 sets it itself. OpenMP threads that wait spinning make every small operation several
+# times slower as soon as a core is shared.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: demo test sanitize bench lint clean
+.PHONY: help demo test sanitize bench lint clean
+
+help:
+	@echo "make demo       simulate a cohort, train a model of 1M parameters, evaluate it, write a report"
+	@echo "make test       all tests that this machine can run"
+	@echo "make bench      compare kernels and training steps with others; writes $(BENCH)/report.html"
+	@echo "make sanitize   the kernel tests on C++ built with sanitizers"
+	@echo "make lint       style and types"
+	@echo "make clean      remove what was installed, built and trained here"
 
 demo: .venv/installed
-	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0
+	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0 --replace
 	$(LSM2) pretrain tiny --data $(RUN)/cohort --out $(RUN)/run --resume --steps 1000 --learning-rate 2e-3 --max-visible 256 --max-queries 128
 	$(LSM2) evaluate $(RUN)/run --data $(RUN)/cohort
 	$(LSM2) report $(RUN)/run
@@ -31,6 +43,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.measure.report $(BENCH) --out $(BENCH)/report.html
 
 lint: .venv/installed
+	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/kernels/*.cpp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -42,7 +55,7 @@ clean:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lsm2-kernels needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt --config-settings=cmake.define.CMAKE_COMPILE_WARNING_AS_ERROR=ON ".[all]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt $(BUILD_OPTION) ".[all]"
 	touch $@
 
 # The oldest Triton that is supported, for the ahead-of-time compilation tests: beside the installed one, never imported with it.

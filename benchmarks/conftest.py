@@ -19,7 +19,7 @@ def pytest_addoption(parser) -> None:
 
 def pytest_configure(config) -> None:
     if level := config.getoption("--level"):
-        torch.ops.lsm2_kernels._cpu_level(_ops.INSTRUCTION_SETS.index(level))
+        torch.ops.lsm2_kernels._cpu_instruction_set(_ops.INSTRUCTION_SETS.index(level))
 
 
 def pytest_runtest_setup(item) -> None:

@@ -1,25 +1,36 @@
-// Products of small bfloat16 blocks in scratch memory, summed in float32: by AMX tiles, or by AVX-512's dot products of pairs.
-// See float_products.h for the words. A left operand lies as [row][k], a right one as [k / 2][lane][k % 2]: both instruction sets take these.
+// Products of small bfloat16 blocks in scratch memory, summed in float32: by AMX tiles, or by AVX-512's dot
+// products of pairs. float_products.h explains the terms. Both instruction sets read a left operand as
+// [row][k] and a right one as [k / 2][lane][k % 2]. Other instruction sets convert bfloat16 tensors to
+// float32 blocks.
 #pragma once
 
+#include "float_products.h"
+
+#ifndef __AVX512BF16__
+namespace lsm2::INSTRUCTION_SET {
+using BFloat16Products = FloatProducts;
+}
+#else
 #include <immintrin.h>
 
 #include "blocks.h"
 #include "elements.h"
-#include "float_products.h"
 
 namespace lsm2::INSTRUCTION_SET {
 
 #ifdef __AMX_BF16__
-// Compilers do not know what tile loads read: whatever `memory` leads to has to be written before this.
-ALWAYS_INLINE void write_before_tile_loads(const void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
+// Compilers do not know what tile loads read: this makes them first write what `memory` leads to.
+ALWAYS_INLINE void write_before_tile_loads(const void* memory) {
+    __asm__ volatile("" : : "r"(memory) : "memory");
+}
 
 // A tile register holds 16 rows of 64 bytes: 16 x 16 sums, or 16 rows of 32 terms.
 constexpr int kTileRows = 16;
 constexpr int kTileDepth = 32;
 
 template <Result result, int tall, int wide>
-ALWAYS_INLINE void tile_product(int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride, float* c, int c_stride) {
+ALWAYS_INLINE void tile_product(int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride,
+                                float* c, int c_stride) {
     write_before_tile_loads(a);
     const int64_t a_bytes = a_stride * 2, b_bytes = b_stride * 2, c_bytes = c_stride * 4;
     float* below = c + kTileRows * c_stride;
@@ -52,15 +63,20 @@ ALWAYS_INLINE void tile_product(int depth, const BFloat16* a, int a_stride, cons
 }
 
 template <Result result, int wide>
-void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride, float* c, int c_stride) {
+void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride,
+                 float* c, int c_stride) {
     int row = 0;
     for (; row + 2 * kTileRows <= rows; row += 2 * kTileRows) {
-        tile_product<result, 2, wide>(depth, a + row * a_stride, a_stride, b, b_stride, c + row * c_stride, c_stride);
+        tile_product<result, 2, wide>(depth, a + row * a_stride, a_stride, b, b_stride, c + row * c_stride,
+                                      c_stride);
     }
-    if (row < rows) tile_product<result, 1, wide>(depth, a + row * a_stride, a_stride, b, b_stride, c + row * c_stride, c_stride);
+    if (row < rows)
+        tile_product<result, 1, wide>(depth, a + row * a_stride, a_stride, b, b_stride, c + row * c_stride,
+                                      c_stride);
 }
 
-// Tile registers exist from construction to destruction; released ones cost the operating system and other libraries nothing.
+// Configures the tile registers and, at the end, releases them: released ones slow down neither the operating
+// system nor other libraries.
 struct MatrixUnit {
     MatrixUnit() {
         struct {
@@ -79,7 +95,8 @@ constexpr int kTileRows = 8;
 constexpr int kTileDepth = 2;
 
 template <Result result, int wide>
-void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride, float* c, int c_stride) {
+void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFloat16* b, int b_stride,
+                 float* c, int c_stride) {
     for (int row = 0; row < rows; row += kTileRows, a += kTileRows * a_stride, c += kTileRows * c_stride) {
         Vector sum[kTileRows][wide];
 #pragma GCC unroll 8
@@ -90,12 +107,14 @@ void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFl
         for (int k = 0; k < depth; k += 2) {
             __m512bh right[wide];
 #pragma GCC unroll 2
-            for (int j = 0; j < wide; ++j) right[j] = load<__m512bh>(b + (int64_t)(k / 2) * b_stride + 32 * j);
+            for (int j = 0; j < wide; ++j)
+                right[j] = load<__m512bh>(b + (int64_t)(k / 2) * b_stride + 32 * j);
 #pragma GCC unroll 8
             for (int i = 0; i < kTileRows; ++i) {
                 const __m512bh pair = (__m512bh)_mm512_set1_epi32(load<int>(a + (int64_t)i * a_stride + k));
 #pragma GCC unroll 2
-                for (int j = 0; j < wide; ++j) sum[i][j] = (Vector)_mm512_dpbf16_ps((__m512)sum[i][j], right[j], pair);
+                for (int j = 0; j < wide; ++j)
+                    sum[i][j] = (Vector)_mm512_dpbf16_ps((__m512)sum[i][j], right[j], pair);
             }
         }
 #pragma GCC unroll 8
@@ -112,16 +131,19 @@ void tile_column(int rows, int depth, const BFloat16* a, int a_stride, const BFl
 struct MatrixUnit {};
 #endif
 
-// 2**x for x <= 127, never less than the smallest normal number, NaN for NaN, exactly 1 for 0. Relative error below 3e-6: enough for a
-// weight that is rounded to bfloat16. 2**r by the least maximal relative error on [0, 1] among polynomials 1 + r * ... of degree 4.
+// 2**x for x <= 127; at least the smallest normal number, NaN for NaN, exactly 1 for 0. Relative error below
+// 3e-6, enough for a weight that is rounded to bfloat16. The polynomial 1 + r * ... of degree 4 minimises the
+// largest relative error of 2**r on [0, 1].
 ALWAYS_INLINE Vector rough_exp2(Vector x) {
     x = maximum(broadcast(-126.0f), x);
-    const Vector r = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // x less the integer below it
+    // x minus the integer below it.
+    const Vector r = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     Vector p = broadcast(0.013426684923339507f) * r + 0.05224247271374617f;
     p = p * r + 0.2412802059140529f;
     p = p * r + 0.6930448446223904f;
     p = p * r + 1.0f;
-    return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)x);  // times 2 to the power of that integer
+    // Times 2 to the power of that integer.
+    return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)x);
 }
 
 struct BFloat16Products {
@@ -132,7 +154,8 @@ struct BFloat16Products {
     static constexpr int kNumbersPerLane = 2;
     static constexpr bool kColumnsLieAsRows = false;
 
-    static void left_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void left_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                             BFloat16* block, int block_stride) {
         for (int row = 0; row < round_up(count, kRowMultiple); ++row, block += block_stride) {
             const int filled = row < count ? head_dim : 0;
             int d = 0;
@@ -141,7 +164,8 @@ struct BFloat16Products {
             for (; d < block_stride; d += 8) store(block + d, EightHalves{});
         }
     }
-    static void left_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void left_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                                BFloat16* block, int block_stride) {
         for (int d = 0; d < round_up(head_dim, kRowMultiple); d += 8) {
             for (int row = 0; row < round_up(count, kTransposedDepth); row += 16) {
                 EightBits x[8];
@@ -151,35 +175,46 @@ struct BFloat16Products {
             }
         }
     }
-    static void right_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void right_of_rows(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                              BFloat16* block, int block_stride) {
         for (int row = 0; row < round_up(count, kDepthMultiple); row += 2, block += block_stride) {
             for (int d = 0; d < head_dim; d += 32) {
-                store_pairs(block + 2 * d, part_of_row<__m512i>(source, count, head_dim, row, d), part_of_row<__m512i>(source, count, head_dim, row + 1, d));
+                store_pairs(block + 2 * d, part_of_row<__m512i>(source, count, head_dim, row, d),
+                            part_of_row<__m512i>(source, count, head_dim, row + 1, d));
             }
         }
     }
-    static void right_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim, BFloat16* block, int block_stride) {
+    static void right_of_columns(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                                 BFloat16* block, int block_stride) {
         for (int row = 0; row < padded_queries(count); row += 8) {
             for (int d = 0; d < round_up(head_dim, kTransposedDepth); d += 16) {
                 EightBits x[8];
-                for (int i = 0; i < 8; ++i) x[i] = (EightBits)part_of_row<__m256i>(source, count, head_dim, row + i, d);
+                for (int i = 0; i < 8; ++i)
+                    x[i] = (EightBits)part_of_row<__m256i>(source, count, head_dim, row + i, d);
                 transpose(x);
                 for (int i = 0; i < 8; ++i) store(block + (d / 2 + i) * block_stride + 2 * row, x[i]);
             }
         }
     }
 
-    static ALWAYS_INLINE Vector weight_by_pivot(Vector score, float scale, Vector pivot) { return weight_by_lse(score, scale, pivot * scale); }
-    static ALWAYS_INLINE Vector weight_by_lse(Vector score, float scale, Vector lse) { return rough_exp2(score * (scale * kLog2e) - lse * kLog2e); }
+    static ALWAYS_INLINE Vector weight_by_max(Vector score, float scale, Vector max) {
+        return weight_by_lse(score, scale, max * scale);
+    }
+    static ALWAYS_INLINE Vector weight_by_lse(Vector score, float scale, Vector lse) {
+        return rough_exp2(score * (scale * kLog2e) - lse * kLog2e);
+    }
 
     static ALWAYS_INLINE void store_right(BFloat16* right, int key, int lane, Vector first, Vector second) {
         const __m512i both = (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
         store(right + key * kQueryBlock + 2 * lane, _mm512_permutexvar_epi16(interleaving(0, 16), both));
     }
     static ALWAYS_INLINE void store_left(BFloat16* left, int key, int lane, const Vector (&x)[2][2]) {
-        for (int i = 0; i < 2; ++i) store(left + (key + i) * kQueryBlock + lane, _mm512_cvtne2ps_pbh((__m512)x[i][1], (__m512)x[i][0]));
+        for (int i = 0; i < 2; ++i)
+            store(left + (key + i) * kQueryBlock + lane,
+                  _mm512_cvtne2ps_pbh((__m512)x[i][1], (__m512)x[i][0]));
     }
-    static ALWAYS_INLINE void store_left_and_right(BFloat16* left, BFloat16* right, int key, int lane, const Vector (&x)[2][2]) {
+    static ALWAYS_INLINE void store_left_and_right(BFloat16* left, BFloat16* right, int key, int lane,
+                                                   const Vector (&x)[2][2]) {
         const __m512i first = (__m512i)_mm512_cvtne2ps_pbh((__m512)x[0][1], (__m512)x[0][0]);
         const __m512i second = (__m512i)_mm512_cvtne2ps_pbh((__m512)x[1][1], (__m512)x[1][0]);
         store(left + key * kQueryBlock + lane, first);
@@ -188,25 +223,31 @@ struct BFloat16Products {
     }
 
     template <Result result>
-    static void product(int rows, int lanes, int depth, const BFloat16* left, int left_stride, const BFloat16* right, int right_stride, float* c,
-                        int c_stride) {
+    static void product(int rows, int lanes, int depth, const BFloat16* left, int left_stride,
+                        const BFloat16* right, int right_stride, float* c, int c_stride) {
         int lane = 0;
-        for (; lane + 32 <= lanes; lane += 32) tile_column<result, 2>(rows, depth, left, left_stride, right + 2 * lane, right_stride, c + lane, c_stride);
-        if (lane < lanes) tile_column<result, 1>(rows, depth, left, left_stride, right + 2 * lane, right_stride, c + lane, c_stride);
+        for (; lane + 32 <= lanes; lane += 32)
+            tile_column<result, 2>(rows, depth, left, left_stride, right + 2 * lane, right_stride, c + lane,
+                                   c_stride);
+        if (lane < lanes)
+            tile_column<result, 1>(rows, depth, left, left_stride, right + 2 * lane, right_stride, c + lane,
+                                   c_stride);
     }
     template <Result result>
-    static void product_of_columns(int rows, int lanes, int depth, const BFloat16* left, int left_stride, const BFloat16* right, int right_stride, float* c,
-                                   int c_stride) {
+    static void product_of_columns(int rows, int lanes, int depth, const BFloat16* left, int left_stride,
+                                   const BFloat16* right, int right_stride, float* c, int c_stride) {
         product<result>(rows, lanes, depth, left, left_stride, right, right_stride, c, c_stride);
     }
 
 private:
     static constexpr float kLog2e = 1.44269504088896341f;
-    static constexpr int kTransposedDepth = kDepthMultiple < 16 ? 16 : kDepthMultiple;  // transposing takes 16 numbers at a time
+    // Transposing takes 16 numbers at a time.
+    static constexpr int kTransposedDepth = kDepthMultiple < 16 ? 16 : kDepthMultiple;
 
-    // As many numbers of a row as a vector holds, from d on; zero past the head dim and past the last row.
+    // As many numbers of a row as a vector holds, from d on; zeros past the head dim and past the last row.
     template <class Bits>
-    static ALWAYS_INLINE Bits part_of_row(const TokenRows<const BFloat16>& source, int count, int head_dim, int row, int d) {
+    static ALWAYS_INLINE Bits part_of_row(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                                          int row, int d) {
         if (row >= count || d >= head_dim) return Bits{};
         const uint32_t filled = head_dim - d >= 32 ? ~0u : (1u << (head_dim - d)) - 1;
         if constexpr (sizeof(Bits) == 64) return _mm512_maskz_loadu_epi16(filled, source[row] + d);
@@ -219,8 +260,9 @@ private:
         store(target + 32, _mm512_permutex2var_epi16(first, interleaving(16, 48), second));
     }
 
-    // Pairs (source[row][d], source[row + 1][d]) for eight d; zero outside of the source.
-    static ALWAYS_INLINE EightBits two_rows(const TokenRows<const BFloat16>& source, int count, int head_dim, int row, int d) {
+    // Pairs (source[row][d], source[row + 1][d]) for eight d; zeros outside of the source.
+    static ALWAYS_INLINE EightBits two_rows(const TokenRows<const BFloat16>& source, int count, int head_dim,
+                                            int row, int d) {
         EightHalves x[2] = {};
         for (int i = 0; i < 2; ++i) {
             if (row + i < count && d < head_dim) x[i] = load<EightHalves>(source[row + i] + d);
@@ -237,3 +279,4 @@ private:
 };
 
 }  // namespace lsm2::INSTRUCTION_SET
+#endif

@@ -1,5 +1,6 @@
-// Between tensors of float32, bfloat16 or float16 and blocks of float32 in scratch memory, as they are or transposed.
-// Head dims are multiples of 8, so rows are taken eight elements at a time, whatever the width of the machine's vectors.
+// Moves rows between tensors of float32, bfloat16 or float16 and float32 blocks in scratch memory, transposed
+// or not. Head dims are multiples of 8, so eight elements are moved at a time, whatever the width of the
+// machine's vectors.
 #pragma once
 
 #include "kernels.h"
@@ -34,14 +35,17 @@ struct Float16 {
     static ALWAYS_INLINE Eight load_eight(const Float16* source) {
         const EightBits half = __builtin_convertvector(load<EightHalves>(source), EightBits);
         const EightBits magnitude = (half & 0x7fff) << 13;
-        const EightBits finite = (EightBits)((Eight)magnitude * 0x1p112f);  // moves the exponent's bias; subnormals become normal
-        return (Eight)((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) | ((half & 0x8000) << 16));
+        // Corrects the exponent's bias; subnormals become normal.
+        const EightBits finite = (EightBits)((Eight)magnitude * 0x1p112f);
+        return (Eight)((magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite) |
+                       ((half & 0x8000) << 16));
     }
     static ALWAYS_INLINE void store_eight(Float16* target, Eight x) {
         const EightBits bits = (EightBits)x;
         const EightBits magnitude = bits & 0x7fffffff;
         const EightBits normal = (magnitude - (112u << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;
-        // The last bit of 0.5 is 2**-24, float16's smallest step, so this sum rounds a subnormal to nearest, ties to even.
+        // The last bit of 0.5 is 2**-24, float16's smallest step, so this sum rounds a subnormal to nearest,
+        // ties to even.
         const EightBits subnormal = (EightBits)((Eight)magnitude + 0.5f) - 0x3f000000u;
         EightBits half = magnitude < 0x38800000u ? subnormal : normal;
         half = magnitude >= 0x47800000u ? EightBits{} + 0x7c00 : half;
@@ -83,29 +87,34 @@ struct TokenRows {
     int64_t stride;
     const int64_t* tokens;  // null: one token after the other
     ALWAYS_INLINE T* operator[](int64_t i) const { return first + (tokens ? tokens[i] : i) * stride; }
-    ALWAYS_INLINE TokenRows from(int64_t i) const { return tokens ? TokenRows{first, stride, tokens + i} : TokenRows{first + i * stride, stride, nullptr}; }
+    ALWAYS_INLINE TokenRows from(int64_t i) const {
+        return tokens ? TokenRows{first, stride, tokens + i} : TokenRows{first + i * stride, stride, nullptr};
+    }
 };
 
 // The rows from `token` on, as spans count them; `tensor` is one of kernels.h.
 template <class T, class Tensor>
-TokenRows<T> token_rows(const Tensor& tensor, const int64_t* tokens, const Span& span, int64_t token, int64_t head) {
+TokenRows<T> token_rows(const Tensor& tensor, const int64_t* tokens, const Span& span, int64_t token,
+                        int64_t head) {
     T* first = (T*)tensor.data + span.sequence * tensor.sequence_stride + head * tensor.head_stride;
     return TokenRows<T>{first, tensor.token_stride, tokens}.from(token);
 }
 
-// One of num_steps shares of the at most `count` rows from `first` on, before `end`: asked of memory now, so that they are in cache when they are
-// to be loaded. Heads of a tensor lie in pieces, far apart, which no processor foresees by itself.
+// Prefetches one of num_steps shares of at most `count` rows from `first` on, before `end`. The rows of a
+// head lie far apart, which no processor predicts by itself.
 template <class T>
-void prefetch_share(const TokenRows<T>& source, int64_t first, int count, int64_t end, int step, int num_steps, int head_dim) {
+void prefetch_share(const TokenRows<T>& source, int64_t first, int count, int64_t end, int step,
+                    int num_steps, int head_dim) {
     const int64_t share_end = first + count * (step + 1) / num_steps;
     for (int64_t row = first + count * step / num_steps; row < share_end && row < end; ++row) {
         for (int d = 0; d < head_dim; d += 64 / (int)sizeof(T)) __builtin_prefetch(source[row] + d);
     }
 }
 
-// block[row][d] = source[row][d]; zero for count <= row < padded_count and for head_dim <= d < block_stride.
+// block[row][d] = source[row][d]; zeros for count <= row < padded_count and for head_dim <= d < block_stride.
 template <class T>
-void load_rows(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block, int block_stride) {
+void load_rows(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block,
+               int block_stride) {
     for (int row = 0; row < padded_count; ++row, block += block_stride) {
         const int filled = row < count ? head_dim : 0;
         for (int d = 0; d < filled; d += 8) store(block + d, T::load_eight(source[row] + d));
@@ -113,9 +122,10 @@ void load_rows(const TokenRows<const T>& source, int count, int padded_count, in
     }
 }
 
-// block[d][row] = source[row][d]; zero for count <= row < padded_count.
+// block[d][row] = source[row][d]; zeros for count <= row < padded_count.
 template <class T>
-void load_transposed(const TokenRows<const T>& source, int count, int padded_count, int head_dim, float* block, int block_stride) {
+void load_transposed(const TokenRows<const T>& source, int count, int padded_count, int head_dim,
+                     float* block, int block_stride) {
     for (int row = 0; row < padded_count; row += 8) {
         for (int d = 0; d < head_dim; d += 8) {
             Eight x[8];
@@ -128,15 +138,18 @@ void load_transposed(const TokenRows<const T>& source, int count, int padded_cou
 
 // target[row][d] = block[row][d] * factor.
 template <class T>
-void store_rows(const TokenRows<T>& target, int count, int head_dim, const float* block, int block_stride, float factor) {
+void store_rows(const TokenRows<T>& target, int count, int head_dim, const float* block, int block_stride,
+                float factor) {
     for (int row = 0; row < count; ++row) {
-        for (int d = 0; d < head_dim; d += 8) T::store_eight(target[row] + d, load<Eight>(block + row * block_stride + d) * factor);
+        for (int d = 0; d < head_dim; d += 8)
+            T::store_eight(target[row] + d, load<Eight>(block + row * block_stride + d) * factor);
     }
 }
 
 // target[row][d] = block[d][row] * factors[row].
 template <class T>
-void store_transposed(const TokenRows<T>& target, int count, int head_dim, const float* block, int block_stride, const float* factors) {
+void store_transposed(const TokenRows<T>& target, int count, int head_dim, const float* block,
+                      int block_stride, const float* factors) {
     for (int row = 0; row < count; row += 8) {
         const Eight factor = load<Eight>(factors + row);
         const int rows = count - row < 8 ? count - row : 8;

@@ -1,4 +1,4 @@
-// Memory that vectors and the operating system like.
+// Allocation of memory aligned for vectors, in large pages where it is large.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +11,13 @@
 
 namespace lsm2 {
 
-// Fresh memory is handed out by the page, and a page's first touch costs the operating system more than filling it: large results ask for
-// large pages. The advice is free to be ignored.
+// Asks for large pages for large memory: the first touch of a page costs more than filling it. Linux may
+// ignore this hint.
 inline void prefer_large_pages([[maybe_unused]] void* memory, [[maybe_unused]] int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
     constexpr uintptr_t page = 4096, worthwhile = 4 << 20;
-    const uintptr_t begin = ((uintptr_t)memory + page - 1) & ~(page - 1), end = ((uintptr_t)memory + (uintptr_t)bytes) & ~(page - 1);
+    const uintptr_t begin = ((uintptr_t)memory + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)memory + (uintptr_t)bytes) & ~(page - 1);
     if ((uintptr_t)bytes >= worthwhile) madvise((void*)begin, end - begin, MADV_HUGEPAGE);
 #endif
 }

@@ -1,5 +1,5 @@
-// Vectors as wide as the instruction set of this translation unit, through the vector extensions of GCC and Clang.
-// Everything lies in the namespace of the instruction set (INSTRUCTION_SET), so that no two of them share a function.
+// Vectors as wide as the instruction set of this translation unit, by the vector extensions of GCC and Clang.
+// All of it lies in the namespace of the instruction set, so that no two instruction sets share a function.
 #pragma once
 
 #include <cstdint>
@@ -38,10 +38,11 @@ ALWAYS_INLINE void store(void* target, V value) {
 
 ALWAYS_INLINE Vector broadcast(float value) { return value - Vector{}; }
 
-// Where either is NaN: b.
+// b where either is NaN.
 ALWAYS_INLINE Vector maximum(Vector a, Vector b) {
 #if defined(__AVX512F__)
-    return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);  // GCC 12 takes _mm512_max_ps for a read of something unset
+    // Masked, because GCC 12 warns that _mm512_max_ps reads an uninitialised value.
+    return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
 #elif defined(__AVX2__)
     return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
 #else
@@ -49,14 +50,18 @@ ALWAYS_INLINE Vector maximum(Vector a, Vector b) {
 #endif
 }
 
-// e**x for x <= 88, relative error below 1.5e-7; never less than the smallest normal number, NaN for NaN, exactly 1 for 0.
+// e**x for x <= 88, with a relative error below 1.5e-7; at least the smallest normal number, NaN for NaN,
+// exactly 1 for 0.
 ALWAYS_INLINE Vector exp(Vector x) {
     x = maximum(broadcast(-87.3f), x);
-    const Vector to_integer = broadcast(12582912.0f);  // 1.5 * 2**23: adding it leaves the nearest integer in the low bits
+    // Adding 1.5 * 2**23 leaves the nearest integer in the low bits.
+    const Vector to_integer = broadcast(12582912.0f);
     const Vector shifted = x * 1.44269504088896341f + to_integer;
     const Vector n = shifted - to_integer;
-    const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;  // x - n ln(2); the first product is exact (Cody and Waite)
-    // e**r, by the least maximal relative error on [-ln(2) / 2, ln(2) / 2] among polynomials 1 + r + ... of degree 6.
+    // r = x - n ln(2); the first product is exact (Cody and Waite).
+    const Vector r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    // e**r: the polynomial 1 + r + ... of degree 6 that minimises the largest relative error on
+    // [-ln(2) / 2, ln(2) / 2].
     Vector p = broadcast(0.001381459878757596f);
     p = p * r + 0.008368716575205326f;
     p = p * r + 0.04166838899254799f;
@@ -64,7 +69,7 @@ ALWAYS_INLINE Vector exp(Vector x) {
     p = p * r + 0.4999999403953552f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    return (Vector)((IntVector)p + ((IntVector)shifted << 23));  // times 2**n: adds n to the exponent
+    return (Vector)((IntVector)p + ((IntVector)shifted << 23));  // times 2**n: n is added to the exponent
 }
 
 }  // namespace lsm2::INSTRUCTION_SET

@@ -1,4 +1,4 @@
-// How work is shared among torch's threads. Which thread takes which item is up to chance; no sum is.
+// Shares work items among torch's threads. Chance decides which thread takes an item; no sum depends on it.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -13,8 +13,8 @@
 
 namespace lsm2 {
 
-// Each thread takes the next item when it is done with one, so items should be ordered longest first. Threads share nothing but this
-// counter, their items' inputs, which nobody writes, and what the items themselves share.
+// Each thread takes the next item when it has finished one, so items should come in order of falling cost.
+// Threads share only the counter and what the items themselves share.
 template <class Work>
 void share_among_threads(int64_t num_items, int64_t scratch_bytes, const Work& work) {
     const int64_t num_workers = std::min<int64_t>(num_items, torch::stable::get_num_threads());
@@ -25,13 +25,14 @@ void share_among_threads(int64_t num_items, int64_t scratch_bytes, const Work& w
     });
 }
 
-// Memory for groups of items that leave a partial result each, to be added up by whoever finishes last. As items are taken in order, and
-// those of a group follow one another, no more groups hold memory at a time than there are threads, and one.
+// Memory for groups of items that each leave a partial result, which the last to finish adds up. Items are
+// taken in order and those of a group are neighbours, so at most (threads + 1) groups hold memory at once.
 class PartialResults {
 public:
-    PartialResults(int64_t num_groups, int64_t bytes_of_group) : groups(new Group[num_groups]), bytes_of_group(bytes_of_group) {}
+    PartialResults(int64_t num_groups, int64_t bytes_of_group)
+        : groups(new Group[num_groups]), bytes_of_group(bytes_of_group) {}
 
-    // The group's memory, for one of its items to write its part of.
+    // The group's memory, of which each item of the group writes a part.
     char* begin(int64_t group) {
         const std::lock_guard<std::mutex> lock(mutex);
         Memory& memory = groups[group].memory;
@@ -40,8 +41,10 @@ public:
         return memory.get();
     }
 
-    // True for the last of the group's items: every other's part can be read now. Then `release` must follow.
-    bool end(int64_t group, int num_items) { return groups[group].num_done.fetch_add(1, std::memory_order_acq_rel) + 1 == num_items; }
+    // True for the last item of the group: all parts can be read now, and `release` must follow.
+    bool end(int64_t group, int num_items) {
+        return groups[group].num_done.fetch_add(1, std::memory_order_acq_rel) + 1 == num_items;
+    }
 
     void release(int64_t group) {
         const std::lock_guard<std::mutex> lock(mutex);

@@ -6,7 +6,7 @@ from lsm2 import presets
 from lsm2.config import LSM2Config
 
 if TYPE_CHECKING:
-    from lsm2.model.mae import LSM2
+    from lsm2.model.lsm2 import LSM2
 
 __all__ = ["LSM2", "LSM2Config", "presets"]
 
@@ -14,7 +14,7 @@ __all__ = ["LSM2", "LSM2Config", "presets"]
 def __getattr__(name: str) -> object:
     # The model brings PyTorch; settings and `lsm2 --help` do not wait for it.
     if name == "LSM2":
-        from lsm2.model.mae import LSM2
+        from lsm2.model.lsm2 import LSM2
 
         return LSM2
     raise AttributeError(f"module 'lsm2' has no attribute {name!r}")

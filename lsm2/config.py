@@ -1,19 +1,35 @@
-"""Every setting of the model and of its training, one sentence each; presets are functions that return a configuration.
+"""Every setting of the model and of its training; `lsm2.presets` has functions that return a configuration.
 
-What arXiv 2506.05321 does not state, or what could not be read in it, is a setting with a default of ours, never a claim about the paper.
+What arXiv 2506.05321 does not state, or what could not be read in it, is a setting with a default of ours,
+never a claim about the paper. The command line shows these texts as its help.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lsm2.errors import InputError
 
 Decoder = Literal["cross", "joint", "full"]
 Precision = Literal["auto", "bf16", "fp32"]
+TimeSlices = Literal["scattered", "contiguous"]
 DEFAULT_BATCH_DAYS = 8
+_COUNTS = (
+    "num_signals",
+    "sample_minutes",
+    "window_minutes",
+    "patch_minutes",
+    "encoder_width",
+    "encoder_depth",
+    "encoder_heads",
+    "decoder_width",
+    "decoder_depth",
+    "decoder_heads",
+    "mlp_ratio",
+)
 
 
 @dataclass(frozen=True)
@@ -21,39 +37,43 @@ class MaskingConfig:
     """How tokens are hidden, in `lsm2.data.masking`."""
 
     token_min_observed: float = 0.5
-    """A token can be visible if at least this fraction of its minutes is observed; otherwise it is inherited-masked."""
+    """A token with a smaller fraction of observed minutes counts as missing."""
     random_share: float = 1 / 3
-    """How often a day is masked at random tokens (sensor noise), relative to the other two shares."""
+    """How often a day is masked at random tokens, relative to the other two shares."""
     time_share: float = 1 / 3
-    """How often a day is masked by time slices over all signals (device off), relative to the other two shares."""
+    """How often a day is masked by time slices over all signals, as if the device were off."""
     signal_share: float = 1 / 3
-    """How often a day is masked by whole signals (sensor off), relative to the other two shares."""
+    """How often a day is masked by whole signals, as if a sensor were off."""
     random_ratio: float = 0.8
     """Fraction of the observed tokens that a random mask hides."""
     time_ratio: float = 0.5
-    """Fraction of the time steps with an observed token that a time mask hides."""
+    """Fraction of the slots with an observed token that a time mask hides."""
     signal_ratio: float = 0.5
     """Fraction of the signals with an observed token that a signal mask hides."""
-    time_slices: Literal["scattered", "contiguous"] = "scattered"
-    """Whether a time mask hides independent steps or one block of steps."""
+    time_slices: TimeSlices = "scattered"
+    """A time mask hides slots independent of each other, or one block of them."""
     query_share: float = 1.0
-    """Part of a day's hidden tokens that is reconstructed, a random choice of at least one; always 1 with the `full` decoder."""
+    """Part of a day's hidden tokens that is reconstructed, chosen at random; 1 with the `full` decoder."""
     max_visible: int | None = None
-    """At most this many visible tokens per day: a random choice of them stays, the others enter neither encoder nor loss."""
+    """At most this many visible tokens per day, chosen at random; the others are left out altogether."""
     max_queries: int | None = None
-    """At most this many hidden tokens per day are reconstructed, a random choice of them; not for the `full` decoder."""
+    """At most this many hidden tokens per day are reconstructed; None with the `full` decoder."""
 
     def __post_init__(self) -> None:
+        check = _Check(self, "masking.")
         for name in ("random_ratio", "time_ratio", "signal_ratio"):
-            _require(0 < getattr(self, name) < 1, f"masking.{name}", getattr(self, name), "a fraction between 0 and 1")
-        _require(0 < self.token_min_observed <= 1, "masking.token_min_observed", self.token_min_observed, "a fraction above 0, at most 1")
-        shares = (self.random_share, self.time_share, self.signal_share)
-        _require(min(shares) >= 0 and sum(shares) > 0, "masking shares", shares, "at least 0, and one of them above 0")
-        _require(self.time_slices in ("scattered", "contiguous"), "masking.time_slices", self.time_slices, "'scattered' or 'contiguous'")
-        _require(0 < self.query_share <= 1, "masking.query_share", self.query_share, "a fraction above 0, at most 1")
+            check(name, lambda value: 0 < value < 1, "a fraction between 0 and 1")
+        for name in ("token_min_observed", "query_share"):
+            check(name, lambda value: 0 < value <= 1, "a fraction above 0, at most 1")
+        for name in ("random_share", "time_share", "signal_share"):
+            check(name, lambda value: value >= 0, "at least 0")
+        if self.random_share + self.time_share + self.signal_share == 0:
+            raise InputError(
+                "masking.random_share, masking.time_share and masking.signal_share are all 0; raise one"
+            )
+        check("time_slices", lambda value: value in get_args(TimeSlices), "'scattered' or 'contiguous'")
         for name in ("max_visible", "max_queries"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, f"masking.{name}", value, "None or at least 1")
+            check(name, lambda value: value is None or value >= 1, "None or at least 1")
 
 
 @dataclass(frozen=True)
@@ -62,10 +82,12 @@ class LSM2Config:
 
     num_signals: int = 26
     """Signals per day (C)."""
+    sample_minutes: int = 1
+    """Minutes between two samples of a signal."""
     window_minutes: int = 1440
-    """Samples per window and signal (L): 1440 for a day of minutes."""
+    """Minutes per window; must be a multiple of `sample_minutes`."""
     patch_minutes: int = 10
-    """Samples of one signal per token (P); must divide the window."""
+    """Minutes of one signal per token: a multiple of the sampling that divides the window."""
     encoder_width: int = 384
     """Width of the encoder."""
     encoder_depth: int = 12
@@ -73,7 +95,7 @@ class LSM2Config:
     encoder_heads: int = 6
     """Attention heads in the encoder; the head dim must be a multiple of 8."""
     decoder: Decoder = "cross"
-    """`cross`: queries attend to visible tokens; `joint`: all attend to all; `full`: the paper's, a query at every position not visible."""
+    """`cross`: queries attend to visible tokens; `joint`: to each other too; `full`: the paper's."""
     decoder_width: int = 256
     """Width of the decoder."""
     decoder_depth: int = 4
@@ -83,56 +105,77 @@ class LSM2Config:
     mlp_ratio: int = 4
     """Hidden width of each MLP over the width of its block."""
     position_base: float = 100.0
-    """Base of the sin-cos positions; 10,000 is the usual value, 100 keeps neighbours apart on these short axes."""
+    """Base of the sin-cos positions; 10,000 is usual, 100 keeps neighbours apart on these short axes."""
     tied_qk_init: float | None = 2.0
-    """Key weights start equal to query weights of deviation this / sqrt(width), so attention starts local; None: independent."""
+    """Query and key weights start equal, of deviation this / sqrt(width); None: independent."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """How tokens are hidden in pre-training."""
 
     @property
-    def num_steps(self) -> int:
-        """Tokens per signal and window."""
+    def window_samples(self) -> int:
+        """Samples per window and signal (L)."""
+        return self.window_minutes // self.sample_minutes
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples of one signal per token (P)."""
+        return self.patch_minutes // self.sample_minutes
+
+    @property
+    def num_slots(self) -> int:
+        """Tokens per signal and window; a slot is a column of tokens in time."""
         return self.window_minutes // self.patch_minutes
 
     @property
     def num_tokens(self) -> int:
-        """Tokens per window (N), channel-major: token id = signal * num_steps + step."""
-        return self.num_signals * self.num_steps
+        """Tokens per window (N), channel-major: token id = signal * num_slots + slot."""
+        return self.num_signals * self.num_slots
 
     def __post_init__(self) -> None:
-        for name in ("num_signals", "window_minutes", "patch_minutes", "encoder_width", "encoder_depth", "encoder_heads",
-                     "decoder_width", "decoder_depth", "decoder_heads", "mlp_ratio"):  # fmt: skip
-            _require(isinstance(getattr(self, name), int) and getattr(self, name) >= 1, name, getattr(self, name), "a positive integer")
-        _require(
-            self.window_minutes % self.patch_minutes == 0,
-            "patch_minutes",
-            self.patch_minutes,
-            f"a divisor of window_minutes = {self.window_minutes}",
-        )
-        _require(self.decoder in ("cross", "joint", "full"), "decoder", self.decoder, "'cross', 'joint' or 'full'")
-        _require(self.position_base > 1, "position_base", self.position_base, "a number above 1")
-        _require(self.tied_qk_init is None or self.tied_qk_init > 0, "tied_qk_init", self.tied_qk_init, "None or a number above 0")
-        _require(
-            not (self.decoder == "full" and self.masking.max_queries),
-            "masking.max_queries",
-            self.masking.max_queries,
-            "None with decoder 'full', which reconstructs every hidden position",
-        )
-        _require(
-            not (self.decoder == "full" and self.masking.query_share < 1),
-            "masking.query_share",
-            self.masking.query_share,
-            "1 with decoder 'full', which reconstructs every hidden position",
-        )
+        check = _Check(self)
+        for name in _COUNTS:
+            check(name, lambda value: isinstance(value, int) and value >= 1, "a positive integer")
+        for name in ("window_minutes", "patch_minutes"):
+            multiple = f"a multiple of sample_minutes = {self.sample_minutes}"
+            check(name, lambda value: value % self.sample_minutes == 0, multiple)
+        divisor = f"a divisor of window_minutes = {self.window_minutes}"
+        check("patch_minutes", lambda value: self.window_minutes % value == 0, divisor)
+        check("decoder", lambda value: value in get_args(Decoder), "'cross', 'joint' or 'full'")
+        check("position_base", lambda value: value > 1, "a number above 1")
+        check("tied_qk_init", lambda value: value is None or value > 0, "None or a number above 0")
+        if self.decoder == "full":
+            check_masking = _Check(self.masking, "masking.")
+            reason = "with decoder 'full', which reconstructs every hidden position"
+            check_masking("max_queries", lambda value: value is None, f"None {reason}")
+            check_masking("query_share", lambda value: value == 1, f"1 {reason}")
         for part in ("encoder", "decoder"):
-            width, heads = getattr(self, f"{part}_width"), getattr(self, f"{part}_heads")
-            _require(width % 4 == 0, f"{part}_width", width, "a multiple of 4 (sin-cos positions of two axes)")
-            _require(
-                width % heads == 0 and width // heads % 8 == 0 and width // heads <= 256,
+            width = getattr(self, f"{part}_width")
+            check(f"{part}_width", lambda value: value % 4 == 0, "a multiple of 4, for positions on two axes")
+            check(
                 f"{part}_heads",
-                heads,
-                f"such that {part}_width / {part}_heads = {width} / {heads} is a multiple of 8, at most 256",
+                lambda heads, width=width: width % heads == 0 and width // heads in range(8, 257, 8),
+                f"such that {part}_width = {width} divided by it is a multiple of 8, at most 256",
             )
+
+    def fitted_to(self, num_signals: int, num_samples: int, sample_minutes: int) -> LSM2Config:
+        """These settings for windows of so many signals and samples.
+
+        A token lasts as long as here, or the next longer time that is a multiple of the sampling and divides
+        the window.
+        """
+        window_minutes = num_samples * sample_minutes
+        slots = next(
+            slots
+            for slots in range(max(1, window_minutes // self.patch_minutes), 0, -1)
+            if num_samples % slots == 0
+        )
+        return dataclasses.replace(
+            self,
+            num_signals=num_signals,
+            sample_minutes=sample_minutes,
+            window_minutes=window_minutes,
+            patch_minutes=window_minutes // slots,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
@@ -146,7 +189,10 @@ class LSM2Config:
         for given, known_class in ((values, cls), (masking, MaskingConfig)):
             known = {f.name for f in dataclasses.fields(known_class)}
             if unknown := sorted(set(given) - known):
-                raise InputError(f"unknown setting {', '.join(unknown)} in the model configuration; known: {', '.join(sorted(known))}")
+                raise InputError(
+                    f"unknown setting {', '.join(unknown)} in the model configuration; known: "
+                    f"{', '.join(sorted(known))}"
+                )
         return cls(**values, masking=MaskingConfig(**masking))
 
 
@@ -157,15 +203,15 @@ class TrainConfig:
     steps: int = 1000
     """Optimizer steps in all."""
     batch_days: int | None = None
-    """Days per step over all ranks and micro-batches; 8 where tokens_per_batch is not given either."""
+    """Days per step over all processes and micro-batches; 8 unless tokens per batch are given."""
     tokens_per_batch: int | None = None
-    """Instead of batch_days: so many days per step that visible tokens and queries stay within this; a larger day is a step of its own."""
+    """Instead of batch days: fill each step with days up to this many visible and hidden tokens."""
     micro_batches: int = 1
-    """Parts that a step's days are computed in, one after the other: less memory, the same gradient."""
+    """Compute a step's days in so many parts, one after the other: less memory, the same gradient."""
     activation_checkpointing: bool = False
-    """Keep only what enters each block and compute the rest again in the backward pass: less memory, the same gradient bit for bit."""
+    """Compute each block's inner values again in the backward pass: less memory, the same gradient."""
     compile: bool = False
-    """Model and loss as one function of torch.compile: a CPU gained up to 9 % after 30 to 220 s of compiling, GPUs are unmeasured."""
+    """Compile model and loss with torch.compile, which takes minutes before the first step."""
     learning_rate: float = 1e-3
     """Peak learning rate of AdamW."""
     final_learning_rate: float = 1e-6
@@ -181,13 +227,13 @@ class TrainConfig:
     grad_clip: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.99
-    """Decay of the average of the weights that is saved as the model; 0 saves the last weights. It starts small and grows to this value."""
+    """The saved model is a moving average of the weights with this decay; 0 saves the last weights."""
     precision: Precision = "auto"
-    """`bf16`: bfloat16 matrix products; norms, softmax and loss stay in float32. `auto`: `bf16` where it is faster, else `fp32`."""
+    """`bf16`: matrix products in bfloat16, all else in float32. `auto`: `bf16` where it is faster."""
     non_finite: Literal["stop", "skip"] = "stop"
     """What to do when loss or gradient is not finite; the weights are untouched either way."""
     heldout_fraction: float = 0.2
-    """Part of the people that pre-training never sees; `lsm2 evaluate` uses them."""
+    """Part of the people that training never sees; `lsm2 evaluate` scores the model on them."""
     seed: int = 0
     """Seed of the weights, the order of days, the masks and the held-out people."""
     checkpoint_every: int = 200
@@ -202,23 +248,37 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.batch_days is not None and self.tokens_per_batch is not None:
             raise InputError(
-                f"batch_days is {self.batch_days} and tokens_per_batch is {self.tokens_per_batch}; give only one of them: "
-                "batch_days for steps of so many days, tokens_per_batch for steps of at most so many tokens"
+                f"batch_days is {self.batch_days} and tokens_per_batch is {self.tokens_per_batch}; give "
+                "only one: batch_days for steps of so many days, tokens_per_batch for steps of so many tokens"
             )
         if self.batch_days is None and self.tokens_per_batch is None:
             object.__setattr__(self, "batch_days", DEFAULT_BATCH_DAYS)
-        for name in ("steps", "batch_days", "tokens_per_batch", "micro_batches", "checkpoint_every", "keep_checkpoints"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "at least 1")
+        check = _Check(self)
+        for name in ("steps", "micro_batches", "checkpoint_every", "keep_checkpoints"):
+            check(name, lambda value: value >= 1, "at least 1")
+        for name in ("batch_days", "tokens_per_batch"):
+            check(name, lambda value: value is None or value >= 1, "at least 1")
         for name in ("heldout_fraction", "warmup_fraction", "ema_decay", "beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
-        _require(self.grad_clip > 0, "grad_clip", self.grad_clip, "a number above 0")
-        _require(self.num_workers >= 0, "num_workers", self.num_workers, "at least 0")
-        enough = self.batch_days is None or self.batch_days >= self.micro_batches
-        _require(enough, "micro_batches", self.micro_batches, f"at most batch_days = {self.batch_days}")
+            check(name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        for name in ("learning_rate", "grad_clip"):
+            check(name, lambda value: value > 0, "a number above 0")
+        check("num_workers", lambda value: value >= 0, "at least 0")
+        if self.batch_days is not None:
+            check(
+                "micro_batches",
+                lambda value: value <= self.batch_days,
+                f"at most batch_days = {self.batch_days}",
+            )
 
 
-def _require(fine: bool, name: str, value: object, wanted: str) -> None:
-    if not fine:
-        raise InputError(f"{name} is {value!r}; it must be {wanted}")
+class _Check:
+    """Raises InputError for a setting of a configuration that is not as it must be."""
+
+    def __init__(self, config: object, prefix: str = "") -> None:
+        self._config = config
+        self._prefix = prefix
+
+    def __call__(self, name: str, fine: Callable[[Any], bool], wanted: str) -> None:
+        value = getattr(self._config, name)
+        if not fine(value):
+            raise InputError(f"{self._prefix}{name} is {value!r}; it must be {wanted}")

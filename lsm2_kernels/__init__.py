@@ -1,4 +1,4 @@
-"""Fused attention over only the tokens that are there."""
+"""Fused attention that computes only the tokens that are present."""
 
 from .attention import masked_attention, varlen_attention, varlen_attention_qkvpacked
 from .packing import Packing, pack, unpack

@@ -1,7 +1,7 @@
-"""The ops `torch.ops.lsm2_kernels.*`: schemas, shapes, derivatives, and who computes them on which device.
+"""The ops `torch.ops.lsm2_kernels.*`: schemas, shapes, derivatives, and which kernels serve which device.
 
-CPU tensors go to the compiled library, CUDA and HIP tensors to Triton (imported at the first call), anything else to the
-plain-PyTorch reference, which also serves the CPU where the library was not built.
+CPU tensors go to the compiled library, CUDA and HIP tensors to Triton (imported at the first call), all
+others to the plain-PyTorch reference, which also serves the CPU where the library is absent.
 """
 
 import functools
@@ -20,22 +20,33 @@ from . import reference
 
 PACKAGE = "lsm2_kernels"
 LIBRARY_NAME = "lsm2_kernels_cpu.so"
-INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")  # by the number that torch.ops.lsm2_kernels._cpu_level speaks
+# In the order of the numbers that torch.ops.lsm2_kernels._cpu_instruction_set takes and returns.
+INSTRUCTION_SETS = ("portable", "avx2", "avx512", "avx512_bf16", "amx")
+HOW_TO_BUILD = (
+    "to build them, install torch >= 2.10 and GCC or Clang, then run in the folder of the sources:"
+    " pip install --force-reinstall --no-deps ."
+)
 
 SCHEMAS = {
-    "varlen_attention": "(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens_q, Tensor cu_seqlens_k, float scale) -> (Tensor out, Tensor lse)",
+    "varlen_attention": (
+        "(Tensor q, Tensor k, Tensor v, Tensor cu_seqlens_q, Tensor cu_seqlens_k, float scale)"
+        " -> (Tensor out, Tensor lse)"
+    ),
     "varlen_attention_backward": (
         "(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,"
         " Tensor cu_seqlens_q, Tensor cu_seqlens_k, float scale) -> (Tensor dq, Tensor dk, Tensor dv)"
     ),
     "varlen_attention_qkvpacked": "(Tensor qkv, Tensor cu_seqlens, float scale) -> (Tensor out, Tensor lse)",
     "varlen_attention_qkvpacked_backward": (
-        "(Tensor grad_out, Tensor? grad_lse, Tensor qkv, Tensor out, Tensor lse, Tensor cu_seqlens, float scale) -> Tensor"
+        "(Tensor grad_out, Tensor? grad_lse, Tensor qkv, Tensor out, Tensor lse,"
+        " Tensor cu_seqlens, float scale) -> Tensor"
     ),
-    "masked_attention": "(Tensor q, Tensor k, Tensor v, Tensor keep, float scale) -> (Tensor out, Tensor lse)",
+    "masked_attention": (
+        "(Tensor q, Tensor k, Tensor v, Tensor keep, float scale) -> (Tensor out, Tensor lse)"
+    ),
     "masked_attention_backward": (
-        "(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor keep, Tensor out, Tensor lse, float scale)"
-        " -> (Tensor dq, Tensor dk, Tensor dv)"
+        "(Tensor grad_out, Tensor? grad_lse, Tensor q, Tensor k, Tensor v, Tensor keep,"
+        " Tensor out, Tensor lse, float scale) -> (Tensor dq, Tensor dk, Tensor dv)"
     ),
     "pack": "(Tensor x, Tensor indices) -> Tensor",
     "unpack": "(Tensor x, Tensor indices, Tensor? fill, SymInt num_rows) -> Tensor",
@@ -55,12 +66,12 @@ pack = torch.ops.lsm2_kernels.pack.default
 unpack = torch.ops.lsm2_kernels.unpack.default
 
 
-# Who computes what
+# Which kernels serve which device
 
 
 def _library_candidates() -> Iterator[Path]:
-    # An editable install keeps the library apart from the sources, on the package's search path. Python started inside a clone
-    # imports the clone's sources, while the library lies with the installed distribution.
+    # An editable install keeps the library apart from the sources, on the package's search path. Python
+    # started in a clone imports the clone's sources, but the library lies with the installed distribution.
     yield from (Path(folder) / LIBRARY_NAME for folder in sys.modules[PACKAGE].__path__)
     try:
         installed = importlib.metadata.files("lsm2-kernels") or ()
@@ -77,23 +88,24 @@ def _load_cpu_library() -> tuple[Path | None, str]:
             except OSError as error:
                 return None, f"{path} does not load: {error}"
             return path, ""
-    return None, f"{LIBRARY_NAME} is not installed"
+    return None, f"the compiled kernels, {LIBRARY_NAME}, are not installed"
 
 
 cpu_library, why_no_cpu_library = _load_cpu_library()
 
 
 def instruction_set() -> str | None:
-    """Name of the instruction set that the compiled CPU kernels use now; None where the reference serves the CPU."""
-    return None if cpu_library is None else INSTRUCTION_SETS[torch.ops.lsm2_kernels._cpu_level(-1)]
+    """The instruction set that the compiled CPU kernels use; None where the reference serves the CPU."""
+    return None if cpu_library is None else INSTRUCTION_SETS[torch.ops.lsm2_kernels._cpu_instruction_set(-1)]
 
 
 @functools.cache
 def _warn_of_reference(device_type: str) -> None:
-    reason = f"no kernel is made for {device_type} tensors"
+    reason = f"lsm2_kernels has no kernels for {device_type}"
     if device_type == "cpu":
-        reason = f"{why_no_cpu_library}: for the compiled kernels run `pip install lsm2-kernels` on a machine with a C++ compiler"
-    warnings.warn(f"lsm2_kernels: the slow plain-PyTorch reference serves {device_type} tensors, as {reason}", RuntimeWarning, stacklevel=3)
+        reason = f"{why_no_cpu_library}; {HOW_TO_BUILD}"
+    message = f"lsm2_kernels: the slow plain-PyTorch reference serves {device_type} tensors: {reason}"
+    warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 def _reference_kernel(name: str) -> Callable[..., Any]:
@@ -101,7 +113,8 @@ def _reference_kernel(name: str) -> Callable[..., Any]:
 
     def kernel(x: Tensor, *args: Any) -> Any:
         _warn_of_reference(x.device.type)
-        with torch.autocast(x.device.type, enabled=False):  # the matrix products must stay in the dtype that the reference chose
+        # The reference chooses the dtype of its matrix products itself.
+        with torch.autocast(x.device.type, enabled=False):
             return function(x, *args)
 
     return kernel
@@ -113,7 +126,9 @@ def _triton_kernel(name: str) -> Callable[..., Any]:
         try:
             launch = importlib.import_module(f"{PACKAGE}.triton.launch")
         except ModuleNotFoundError as error:
-            raise RuntimeError(f"lsm2_kernels needs Triton for tensors on a GPU: pip install triton ({error})") from error
+            raise RuntimeError(
+                f"lsm2_kernels needs Triton for tensors on a GPU: pip install triton ({error})"
+            ) from error
         return getattr(launch, name)
 
     def kernel(x: Tensor, *args: Any) -> Any:
@@ -131,7 +146,9 @@ for _name in SCHEMAS:
 # Shapes
 
 
-def _attention_shapes(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _attention_shapes(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
 
 
@@ -160,7 +177,9 @@ def _masked_shapes(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) 
     return _by_token(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
-def _masked_backward_shapes(grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def _masked_backward_shapes(
+    grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, *rest: Any
+) -> tuple[Tensor, ...]:
     return _by_token(q), _by_token(k), _by_token(v)
 
 
@@ -194,20 +213,32 @@ def _save_for_attention_backward(ctx: Any, inputs: tuple[Any, ...], output: tupl
     ctx.set_materialize_grads(False)
 
 
-def _attention_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+def _attention_derivative(
+    ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None
+) -> tuple[Tensor | None, ...]:
     q, k, v, cu_seqlens_q, cu_seqlens_k, out, lse = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-    grads = varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, ctx.scale)
+    grads = varlen_attention_backward(
+        grad_out, grad_lse, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, ctx.scale
+    )
     return *grads, None, None, None
 
 
-def _qkvpacked_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+def _qkvpacked_derivative(
+    ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None
+) -> tuple[Tensor | None, ...]:
     qkv, cu_seqlens, out, lse = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-    return varlen_attention_qkvpacked_backward(grad_out, grad_lse, qkv, out, lse, cu_seqlens, ctx.scale), None, None
+    return (
+        varlen_attention_qkvpacked_backward(grad_out, grad_lse, qkv, out, lse, cu_seqlens, ctx.scale),
+        None,
+        None,
+    )
 
 
-def _masked_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+def _masked_derivative(
+    ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | None
+) -> tuple[Tensor | None, ...]:
     q, k, v, keep, out, lse = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     return *masked_attention_backward(grad_out, grad_lse, q, k, v, keep, out, lse, ctx.scale), None, None
@@ -215,8 +246,8 @@ def _masked_derivative(ctx: Any, grad_out: Tensor | None, grad_lse: Tensor | Non
 
 def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> None:
     raise RuntimeError(
-        "lsm2_kernels: attention has no second derivative here; use torch.nn.functional.scaled_dot_product_attention"
-        " where gradients of gradients (create_graph=True) are needed"
+        "lsm2_kernels: attention has no second derivative here; for gradients of gradients"
+        " (create_graph=True) use torch.nn.functional.scaled_dot_product_attention"
     )
 
 
@@ -231,7 +262,9 @@ def _pack_derivative(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     return unpack(grad, indices, None, ctx.num_rows), None
 
 
-def _save_for_unpack_backward(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: Tensor) -> None:
+def _save_for_unpack_backward(
+    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None, int], output: Tensor
+) -> None:
     _, indices, fill, ctx.num_rows = inputs
     ctx.save_for_backward(indices)
     ctx.has_fill = fill is not None

@@ -1,7 +1,8 @@
-"""Plain-PyTorch version of every op: it says what is right, and serves devices without compiled kernels.
+"""Plain-PyTorch version of every op: it defines what is right, and serves devices without compiled kernels.
 
-float32, bfloat16 and float16 are computed in float32; float64 stays float64. One sequence is computed at a time, so its bits
-depend on nothing else in the batch. The backward is written out by formula: behind the dispatcher there is no autograd.
+float32, bfloat16 and float16 are computed in float32; float64 stays float64. One sequence is computed at a
+time, so its bits depend on no other sequence. The backward is written by formula, because autograd does not
+reach behind the dispatcher.
 """
 
 from itertools import pairwise
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 
-def varlen_attention(q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Softmax attention within each sequence: q (T_q, H, D), k and v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q)."""
+def varlen_attention(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Attention within each sequence: q (T_q, H, D), k, v (T_k, H_kv, D) -> out (T_q, H, D), lse (H, T_q)."""
     num_kv_heads = k.shape[1]
     out = q.new_zeros(q.shape)
     lse = q.new_full((q.shape[1], q.shape[0]), -torch.inf, dtype=_compute_dtype(q))
@@ -37,12 +40,14 @@ def varlen_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients dq (T_q, H, D), dk and dv (T_k, H_kv, D) of varlen_attention's two results.
 
-    `out` and `lse` are there for kernels that save work with them; here the softmax is computed again, with one rounding fewer.
+    Kernels save work with `out` and `lse`; here the softmax is computed again, with one rounding fewer.
     """
     num_kv_heads = k.shape[1]
     dq, dk, dv = q.new_zeros(q.shape), k.new_zeros(k.shape), v.new_zeros(v.shape)
     for rows_q, rows_k in _sequences(cu_seqlens_q, cu_seqlens_k, q.shape[0], k.shape[0]):
-        query, key, value, grad = (_by_head(x, num_kv_heads) for x in (q[rows_q], k[rows_k], v[rows_k], grad_out[rows_q]))
+        query, key, value, grad = (
+            _by_head(x, num_kv_heads) for x in (q[rows_q], k[rows_k], v[rows_k], grad_out[rows_q])
+        )
         probability = (scale * (query @ key.mT)).softmax(-1)
         grad_probability = grad @ value.mT
         delta = (probability * grad_probability).sum(-1, keepdim=True)
@@ -62,26 +67,47 @@ def varlen_attention_qkvpacked(qkv: Tensor, cu_seqlens: Tensor, scale: float) ->
 
 
 def varlen_attention_qkvpacked_backward(
-    grad_out: Tensor, grad_lse: Tensor | None, qkv: Tensor, out: Tensor, lse: Tensor, cu_seqlens: Tensor, scale: float
+    grad_out: Tensor,
+    grad_lse: Tensor | None,
+    qkv: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    cu_seqlens: Tensor,
+    scale: float,
 ) -> Tensor:
     """Gradient (T, 3, H, D) of varlen_attention_qkvpacked's two results."""
     q, k, v = qkv.unbind(1)
-    return torch.stack(varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens, cu_seqlens, scale), dim=1)
+    return torch.stack(
+        varlen_attention_backward(grad_out, grad_lse, q, k, v, out, lse, cu_seqlens, cu_seqlens, scale), dim=1
+    )
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, keep: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Softmax attention among the kept tokens: q (B, H, N, D), k and v (B, H_kv, N, D), keep (B, N) -> out (B, H, N, D), lse (B, H, N)."""
+    """Softmax attention among the kept tokens of each row of a batch.
+
+    q (B, H, N, D), k and v (B, H_kv, N, D), keep (B, N) -> out (B, H, N, D), lse (B, H, N).
+    """
     offsets = _kept_offsets(keep)
-    out, lse = varlen_attention(_kept_rows(q, keep), _kept_rows(k, keep), _kept_rows(v, keep), offsets, offsets, scale)
+    out, lse = varlen_attention(
+        _kept_rows(q, keep), _kept_rows(k, keep), _kept_rows(v, keep), offsets, offsets, scale
+    )
     all_lse = lse.new_full((q.shape[0], q.shape[2], q.shape[1]), -torch.inf)
     all_lse[keep] = lse.T
     return _put_back(out, keep), all_lse.transpose(1, 2).contiguous()
 
 
 def masked_attention_backward(
-    grad_out: Tensor, grad_lse: Tensor | None, q: Tensor, k: Tensor, v: Tensor, keep: Tensor, out: Tensor, lse: Tensor, scale: float
+    grad_out: Tensor,
+    grad_lse: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    keep: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients dq (B, H, N, D), dk and dv (B, H_kv, N, D) of masked_attention's two results; 0 where not kept."""
+    """Gradients dq (B, H, N, D), dk, dv (B, H_kv, N, D) of masked_attention's results; 0 where not kept."""
     offsets = _kept_offsets(keep)
     grad_out, q, k, v, out = (_kept_rows(x, keep) for x in (grad_out, q, k, v, out))
     grad_lse = None if grad_lse is None else grad_lse.transpose(1, 2)[keep].T
@@ -99,7 +125,10 @@ def pack(x: Tensor, indices: Tensor) -> Tensor:
 
 
 def unpack(x: Tensor, indices: Tensor, fill: Tensor | None, num_rows: int) -> Tensor:
-    """Rows of x (T, ...) put at indices (T,) -> (num_rows, ...); the other rows are `fill` or zeros, indices outside are ignored."""
+    """Rows of x (T, ...) put at indices (T,) -> (num_rows, ...); the other rows are `fill` or zeros.
+
+    Indices outside [0, num_rows) are ignored.
+    """
     shape = (num_rows, *x.shape[1:])
     unpacked = x.new_zeros(shape) if fill is None else fill.expand(shape).clone()
     inside = (indices >= 0) & (indices < num_rows)
@@ -127,11 +156,15 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _sequences(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k: int) -> list[tuple[slice, slice]]:
+def _sequences(
+    cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k: int
+) -> list[tuple[slice, slice]]:
     bounds_q, bounds_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
     for bounds, total in ((bounds_q, total_q), (bounds_k, total_k)):
         if bounds[0] != 0 or bounds != sorted(bounds) or bounds[-1] > total:
-            raise RuntimeError(f"cu_seqlens must start at 0, never decrease and end at or before {total} rows; got {bounds}")
+            raise RuntimeError(
+                f"cu_seqlens must start at 0, never decrease and end at or before {total} rows; got {bounds}"
+            )
     rows_q = [slice(start, stop) for start, stop in pairwise(bounds_q)]
     rows_k = [slice(start, stop) for start, stop in pairwise(bounds_k)]
     return list(zip(rows_q, rows_k, strict=True))
@@ -140,7 +173,7 @@ def _sequences(cu_seqlens_q: Tensor, cu_seqlens_k: Tensor, total_q: int, total_k
 def _by_head(rows: Tensor, num_kv_heads: int) -> Tensor:
     """(L, H, D) -> (H_kv, H / H_kv, L, D) in the dtype to compute in.
 
-    Always a fresh tensor: matrix products may round differently for memory that is aligned differently.
+    Always a new tensor, because matrix products may round differently for differently aligned memory.
     """
     length, num_heads, head_dim = rows.shape
     by_head = rows.new_empty(num_heads, length, head_dim, dtype=_compute_dtype(rows))

@@ -1,7 +1,10 @@
-"""The Makefile's demo runs the clone's own code, which the installed package is not once Python sources have changed."""
+"""The Makefile's demo runs the clone's own code, which the installed package is not once Python sources have
+changed.
+"""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +16,19 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_demo_runs_the_clone():
-    done = subprocess.run(["make", "--dry-run", "demo", "BIN=bin"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--dry-run", "demo", "BIN=bin"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     commands = [line.split() for line in done.stdout.splitlines() if "lsm2 " in line and "pip" not in line]
     assert [command[3] for command in commands] == ["simulate", "pretrain", "evaluate", "report"]
     assert all(command[:3] == ["bin/python", "-m", "lsm2"] for command in commands)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+def test_help_explains_every_target():
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert targets
+    for command in (["make"], ["make", "help"]):
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        explained = [line.split()[1] for line in shown.splitlines()]
+        assert sorted(explained) == sorted(set(targets[1].split()) - {"help"})

@@ -31,10 +31,28 @@ def test_attention_example():
 
 def test_training_commands_and_model_example(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fewer = {"simulate": ["--people", "4", "--days-per-person", "2"], "pretrain": ["--steps", "2", "--num-workers", "0"]}
-    for verb in ("simulate cohort", "info cohort", "pretrain tiny --data cohort", "evaluate runs/first", "report runs/first"):
+    fewer = {
+        "simulate": ["--people", "4", "--days-per-person", "2"],
+        "pretrain": ["--steps", "2", "--num-workers", "0"],
+    }
+    for verb in (
+        "simulate cohort",
+        "info cohort",
+        "pretrain tiny --data cohort",
+        "evaluate runs/first",
+        "report runs/first",
+    ):
         (arguments,) = commands(verb)
-        assert main([*arguments, *fewer.get(arguments[0], []), *(["--tasks", "random_80"] if arguments[0] == "evaluate" else [])]) == 0
+        assert (
+            main(
+                [
+                    *arguments,
+                    *fewer.get(arguments[0], []),
+                    *(["--tasks", "random_80"] if arguments[0] == "evaluate" else []),
+                ]
+            )
+            == 0
+        )
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
     exec(example("model"), {})
 
@@ -43,7 +61,9 @@ def test_import_command(tmp_path, monkeypatch):
     pandas = pytest.importorskip("pandas")
     monkeypatch.chdir(tmp_path)
     minutes = pandas.date_range("2024-03-01", periods=3 * 1440, freq="min", tz="UTC")
-    table = pandas.DataFrame({"subject": "ann", "timestamp": minutes, "hr": 60.0 + minutes.hour, "steps": 1.0 * minutes.minute})
+    table = pandas.DataFrame(
+        {"subject": "ann", "timestamp": minutes, "hr": 60.0 + minutes.hour, "steps": 1.0 * minutes.minute}
+    )
     table.to_parquet("minutes.parquet")
     (arguments,) = commands("import table minutes.parquet")
     assert main(arguments) == 0

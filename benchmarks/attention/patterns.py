@@ -50,7 +50,7 @@ def visible_tokens(num_days: int) -> list[int]:
 
     from lsm2 import presets
     from lsm2.data import collate
-    from lsm2.data.simulate import simulate
+    from lsm2.simulate.cohort import simulate
 
     days = list(simulate(num_days, 1, seed=0))
     values = torch.from_numpy(np.stack([day.values for day in days]))

@@ -163,7 +163,7 @@ def ours(problem: Problem) -> Way:
 def set_level(level: str) -> None:
     """Let the CPU kernels use this instruction set."""
     if level != REFERENCE:
-        torch.ops.lsm2_kernels._cpu_level(_ops.INSTRUCTION_SETS.index(level))
+        torch.ops.lsm2_kernels._cpu_instruction_set(_ops.INSTRUCTION_SETS.index(level))
 
 
 def at_level(level: str, call: Call) -> Call:

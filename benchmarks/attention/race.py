@@ -14,7 +14,7 @@ longest length or a mask, is timed apart and is in no ratio.
 import argparse
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -104,14 +104,6 @@ class Turn:
         return f"{self.threads} threads, {self.dtype}, D {self.head_dim}, {self.pattern}: {names}"
 
 
-@dataclass(frozen=True)
-class Timed:
-    """A way in one direction, as it is called in a race."""
-
-    way: Way
-    call: Callable[[], Any]
-
-
 def race(turn: Turn, peers: dict[str, Peer], settings: Settings) -> Iterator[Race]:
     """Ours, at every level, against these peers, in both directions."""
     torch.set_num_threads(turn.threads)
@@ -133,13 +125,14 @@ def race(turn: Turn, peers: dict[str, Peer], settings: Settings) -> Iterator[Rac
             set_level(level)
             check(peer, our_way, dtype, backward=backward)
         calls: dict[str, Any] = {name: ruler.call for name, ruler in rulers.items()}
-        calls |= {name: Timed(peer, peer.call(backward=backward)) for name, peer in able.items()}
+        calls |= {name: peer.call(backward=backward) for name, peer in able.items()}
+        contexts = {calls[name]: peer.context for name, peer in able.items()}
         our_call = our_way.call(backward=backward)
         calls |= {f"{OURS} {level}": at_level(level, our_call) for level in settings.levels}
 
-        def measure(call: Any) -> float:
-            with call.way.context() if isinstance(call, Timed) else contextlib.nullcontext():
-                return settings.measure(call.call if isinstance(call, Timed) else call)
+        def measure(call: Any, contexts: Mapping[Any, Any] = contexts) -> float:
+            with contexts.get(call, contextlib.nullcontext)():
+                return settings.measure(call)
 
         laps = laps_of(calls, settings.rounds, measure=measure, patience=settings.patience, pause=pause)
         for name, ruler in rulers.items():

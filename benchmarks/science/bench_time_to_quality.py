@@ -6,7 +6,7 @@ from benchmarks.measure.suite import name_dtype, native_dtype
 from benchmarks.science.time_to_quality import Training, masks
 from benchmarks.science.time_to_quality_report import REFERENCE, SUITE
 from lsm2 import presets
-from lsm2.data.simulate import write_cohort
+from lsm2.simulate.cohort import write_cohort
 
 
 @pytest.mark.benchmark(group=SUITE)

@@ -41,12 +41,11 @@ from benchmarks.measure.timing import seconds
 from lsm2 import LSM2, presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
-from lsm2.data.sampler import balance
-from lsm2.data.simulate import write_cohort
 from lsm2.data.store import DayStore
+from lsm2.simulate.cohort import write_cohort
 from lsm2.training.batches import StepBatches
-from lsm2.training.ranks import Ranks
-from lsm2.training.workload import Workload
+from lsm2.training.order import Draw, Workload, balance
+from lsm2.training.parallel import Ranks
 
 RESULTS = Path(__file__).parents[1] / "results"
 PEOPLE, DAYS_PER_PERSON = 60_440, 26.5
@@ -104,9 +103,9 @@ class Cohort:
         indices = list(range(len(store)))
         num_days = min(64, len(store))
         train = TrainConfig(batch_days=num_days, num_workers=0)
-        batches = StepBatches(
-            store, indices, Normalization.fit(store, indices), config, train, Ranks(0, 1, torch.device("cpu"))
-        )
+        normalization = Normalization.from_moments(store.signals, store.moments_of(store.subjects))
+        ranks = Ranks(0, 1, torch.device("cpu"))
+        batches = StepBatches(store, indices, normalization, config, train, ranks)
         taken: list[Any] = []
 
         def take(step: int) -> None:
@@ -121,8 +120,9 @@ class Cohort:
         )
         days = np.random.default_rng(0).integers(len(store), size=gpus * days_per_gpu).tolist()
         day_ids = store.days["day_id"].to_pylist()
-        epochs = list(range(len(days)))  # another mask for each, though days repeat
-        work = Workload(store, indices, config).of(days, 0, epochs, [day_ids[day] for day in days])
+        # Another mask for each, though days repeat.
+        draws = [Draw(epoch, day) for epoch, day in enumerate(days)]
+        work = Workload(store, indices, config).multiply_adds(draws, 0, [day_ids[day] for day in days])
         shares = [
             sum(amount for amount, _ in part) for part in balance([(amount, 0) for amount in work], gpus)
         ]

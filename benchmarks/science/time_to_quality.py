@@ -1,5 +1,4 @@
-"""Which recipe is soonest as good? `python -m benchmarks.science.time_to_quality [STORE] [--variants ...]
-[--json FILE] [--plot FILE.png]`
+"""Which recipe is soonest as good? `python -m benchmarks.science.time_to_quality [STORE] [--json FILE]`
 
 Every variant changes one thing of the reference (the preset with its defaults), and trains for the same time:
 first all take turns for a few steps; the medians say how long a step is, without the loader, which in
@@ -11,9 +10,7 @@ a curve is what training would have given at any time. Without STORE a cohort is
 
 At the end the embeddings are probed: a ridge regression on the mean embedding of people, cross-validated over
 people, predicts labels.csv where the store has one (mean correlation over the labels); otherwise a ridge
-classifier tells whose day it is (share that is right). `python -m benchmarks.science.time_to_quality_report
-JSON...` draws and tabulates files of several runs together; `python -m pytest benchmarks/time_to_quality.py`
-is a short version.
+classifier tells whose day it is (share that is right).
 """
 
 import dataclasses
@@ -37,24 +34,21 @@ from benchmarks.measure.timing import seconds, summarise
 from benchmarks.science.time_to_quality_report import REFERENCE, SUITE, Run, table
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
-from lsm2.data.keyed_rng import keyed_rng
 from lsm2.data.normalize import Normalization
-from lsm2.data.simulate import write_cohort
-from lsm2.data.split import heldout_subjects
+from lsm2.data.splits import heldout_subjects
 from lsm2.data.store import DayStore
-from lsm2.evaluate.generative import evaluate_generative, spread_over_people
-from lsm2.model.mae import LSM2
+from lsm2.evaluate.days import spread_over_people
+from lsm2.evaluate.generative import evaluate_generative
+from lsm2.model.lsm2 import LSM2
+from lsm2.rng import keyed_rng
+from lsm2.simulate.cohort import write_cohort
 from lsm2.training.batches import StepBatches, load_steps
-from lsm2.training.ranks import Ranks
+from lsm2.training.objective import Reconstruction
+from lsm2.training.parallel import Ranks
 from lsm2.training.step import Trainer
 
-TASKS = (
-    "random_80",
-    "temporal_interpolation_60",
-    "temporal_extrapolation_60",
-    "signal_imputation_1",
-    "signal_imputation_2",
-)
+_HOUR_TASKS = ("temporal_interpolation_60", "temporal_extrapolation_60")
+TASKS = ("random_80", *_HOUR_TASKS, "signal_imputation_1", "signal_imputation_2")
 LEARNING_RATE = 2e-3
 VALIDATION_DAYS, PROBE_DAYS = 12, 120
 CALIBRATION_STEPS = 15
@@ -83,16 +77,12 @@ VARIANTS: dict[str, Callable[[LSM2Config], LSM2Config]] = {
     "queries_1/4": lambda config: masks(config, query_share=1 / 4),
     "queries_1/16": lambda config: masks(config, query_share=1 / 16),
     "visible_cap": lambda config: masks(config, max_visible=few_visible(config)),
-    "visible_cap_queries_1/4": lambda config: masks(
-        config, max_visible=few_visible(config), query_share=1 / 4
-    ),
+    "visible_cap_queries_1/4": lambda config: masks(VARIANTS["visible_cap"](config), query_share=1 / 4),
     "one_kind_a_batch": lambda config: config,
     "random_mostly": lambda config: masks(config, random_share=0.8, time_share=0.1, signal_share=0.1),
     "joint": lambda config: dataclasses.replace(config, decoder="joint"),
     "full": lambda config: dataclasses.replace(config, decoder="full"),
-    "paper": lambda config: dataclasses.replace(
-        config, **{name: getattr(presets.paper(), name) for name in PAPER}
-    ),
+    "paper": lambda config: dataclasses.replace(config, **{x: getattr(presets.paper(), x) for x in PAPER}),
 }
 
 
@@ -100,20 +90,15 @@ class OneKindBatches(StepBatches):
     """All days of a step are masked in the same way: random tokens, time slices or signals."""
 
     def __getitem__(self, step: int):
-        usual = self.model
+        usual = self.model_config
         shares = np.array([getattr(usual.masking, kind) for kind in KINDS])
-        chosen = KINDS[
-            int(
-                np.searchsorted(
-                    np.cumsum(shares / shares.sum()), keyed_rng("kind", self.train.seed, step).random()
-                )
-            )
-        ]
-        self.model = masks(usual, **{kind: float(kind == chosen) for kind in KINDS})
+        drawn = keyed_rng("kind", self.train_config.seed, step).random()
+        chosen = KINDS[int(np.searchsorted(np.cumsum(shares / shares.sum()), drawn))]
+        self.model_config = masks(usual, **{kind: float(kind == chosen) for kind in KINDS})
         try:
             return super().__getitem__(step)
         finally:
-            self.model = usual
+            self.model_config = usual
 
 
 @dataclass
@@ -130,8 +115,9 @@ class Training:
     def __post_init__(self) -> None:
         heldout = heldout_subjects(self.store.subjects, 0.2, self.seed)
         self.heldout = self.store.indices_of(sorted(heldout))
-        days = self.store.indices_of([person for person in self.store.subjects if person not in heldout])
-        normalization = Normalization.fit(self.store, days)
+        people = [person for person in self.store.subjects if person not in heldout]
+        days = self.store.indices_of(people)
+        normalization = Normalization.from_moments(self.store.signals, self.store.moments_of(people))
         settings = TrainConfig(
             steps=self.num_steps,
             learning_rate=LEARNING_RATE,
@@ -141,7 +127,7 @@ class Training:
         )
         ranks = Ranks(0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         torch.manual_seed(self.seed)
-        self.trainer = Trainer(LSM2(self.config, normalization), settings, ranks)
+        self.trainer = Trainer(Reconstruction(LSM2(self.config, normalization)), settings, ranks)
         make = OneKindBatches if self.variant == "one_kind_a_batch" else StepBatches
         self.batches = make(self.store, days, normalization, self.config, settings, ranks)
 
@@ -149,7 +135,7 @@ class Training:
         """Train for some steps more; the seconds of each, without its loading."""
         until, laps = self.steps_done + steps, []
         for step, parts in enumerate(
-            load_steps(self.batches, self.steps_done, until, self.trainer.ranks.device), start=self.steps_done
+            load_steps(self.batches, self.steps_done, until, self.trainer.device), start=self.steps_done
         ):
             laps.append(seconds(lambda step=step, parts=parts: self.trainer.step(step, parts, False)))
         self.steps_done = until
@@ -158,8 +144,8 @@ class Training:
     def model(self) -> LSM2:
         """With the average of the weights, as pre-training saves it."""
         model = LSM2(self.config, self.batches.normalization)
-        model.load_state_dict(self.trainer.average)
-        return model.to(self.trainer.ranks.device).eval()
+        model.load_state_dict(self.trainer.ema.weights)
+        return model.to(self.trainer.device).eval()
 
     def validate(self) -> dict[str, float]:
         """By task: squared error over that of the mean; tasks without enough data are absent."""
@@ -179,7 +165,7 @@ class Training:
         )
         return {
             task: methods["aim"]["mse"] / methods["mean"]["mse"]
-            for task, methods in report["generative"].items()
+            for task, methods in report.to_dict()["generative"].items()
         }
 
 
@@ -249,7 +235,7 @@ def train_all(
                 training.advance(training.num_steps * part // PARTS - training.steps_done)
                 found[training.variant].append((training.steps_done, training.validate()))
         for training, time in zip(trainings, step_seconds, strict=True):
-            curve = make_curve(found[training.variant], time, training.batches.train.batch_days or 0)
+            curve = make_curve(found[training.variant], time, training.batches.train_config.batch_days or 0)
             yield training, time, {"probe": probe(training.model(), store, seed), "curve": curve}
 
 
@@ -290,12 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             ).path
         store = DayStore.open(path)
         name = Path(path).resolve().name
-        config = dataclasses.replace(
-            getattr(presets, args.preset)(),
-            num_signals=len(store.signals),
-            window_minutes=store.num_samples,
-            patch_minutes=max(1, 10 // store.epoch_minutes),
-        )
+        preset = getattr(presets, args.preset)()
+        config = preset.fitted_to(len(store.signals), store.num_samples, store.sample_minutes)
         for training, time, extra in train_all(store, config, variants, args.seconds, args.seeds):
             params = {"store": name, "preset": args.preset, "seconds": args.seconds}
             params |= {"variant": training.variant, "seed": training.seed}

@@ -7,7 +7,6 @@ time. The weights then reconstruct hidden parts of days of people who were held 
 need no model. Shown are the loss curve, days/s, the wait for the loader, and the errors.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -27,11 +26,11 @@ from benchmarks.measure.results import Race, write_results
 from benchmarks.measure.timing import summarise
 from lsm2 import LSM2, presets
 from lsm2.config import TrainConfig
-from lsm2.data.simulate import write_cohort
-from lsm2.data.split import heldout_subjects
+from lsm2.data.splits import heldout_subjects
 from lsm2.data.store import DayStore
 from lsm2.evaluate.generative import evaluate_generative
 from lsm2.model.precision import choose_precision
+from lsm2.simulate.cohort import write_cohort
 from lsm2.training.loop import pretrain
 
 TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_2")
@@ -66,11 +65,11 @@ def evaluate(store: DayStore, config: TrainConfig, model: Path) -> dict[str, dic
     )
     return {
         task: {method: found["mse"] for method, found in methods.items()}
-        for task, methods in report["generative"].items()
+        for task, methods in report.to_dict()["generative"].items()
     }
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--preset", choices=("tiny", "small", "base"), help="default: tiny, on a GPU base")
     parser.add_argument("--seconds", type=float, default=90.0, help="of training")
@@ -80,11 +79,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="file for all numbers")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="loss curve; needs matplotlib")
     parser.add_argument("--dry-run", action="store_true", help="few steps on the CPU: shows that it runs")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    args = parse_arguments(arguments)
+    args = parser.parse_args(arguments)
     on_gpu = torch.cuda.is_available() and not args.dry_run
     device = torch.device("cuda" if on_gpu else "cpu")
     preset = args.preset or ("base" if on_gpu else "tiny")

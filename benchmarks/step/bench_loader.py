@@ -20,9 +20,9 @@ def bench_collate(benchmark, decoder):
     config = dataclasses.replace(presets.base(), decoder=decoder)
     num_days = 8
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(num_days, config.num_signals, config.window_minutes, generator=generator)
+    values = torch.randn(num_days, config.num_signals, config.window_samples, generator=generator)
     missing = (
-        torch.rand(num_days, config.num_signals, config.window_minutes // 60, generator=generator) < 0.49
+        torch.rand(num_days, config.num_signals, config.window_samples // 60, generator=generator) < 0.49
     )
     values = values.masked_fill(missing.repeat_interleave(60, dim=2), float("nan"))
     ids = [f"person/day {i}" for i in range(num_days)]
@@ -37,7 +37,7 @@ def bench_collate(benchmark, decoder):
         if isinstance(getattr(batch, f.name), torch.Tensor)
     ]
     shipped = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / num_days
-    dense = config.num_signals * config.window_minutes * 4
+    dense = config.num_signals * config.window_samples * 4
     race(
         benchmark,
         pack_batch,

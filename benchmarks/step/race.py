@@ -66,7 +66,7 @@ class Settings:
 
     def config(self, preset: str, window: str) -> LSM2Config:
         config = small_config() if self.dry_run else getattr(presets, preset)()
-        return dataclasses.replace(config, window_minutes=config.window_minutes * DAYS_IN_WINDOW[window])
+        return dataclasses.replace(config, window_minutes=config.window_samples * DAYS_IN_WINDOW[window])
 
     def measure(self, call: Callable[[], object]) -> float:
         return gpu_seconds(call) if self.device.type == "cuda" else seconds(call)

@@ -41,7 +41,7 @@ from benchmarks.step.work import FlopCount
 from lsm2 import LSM2
 from lsm2.config import Decoder, LSM2Config, Precision
 from lsm2.data import PackedBatch, collate
-from lsm2.data.masking import day_rng, draw_artificial, token_observed
+from lsm2.data.masking import day_rng, sample_artificial, token_observed
 from lsm2.model.precision import autocast, choose_precision
 
 
@@ -57,19 +57,19 @@ class Days:
     def draw(cls, config: LSM2Config, num_days: int, missing: float) -> Days:
         """Hours of signals are missing, from half to one and a half of the mean by day; AIM's masks."""
         generator = torch.Generator().manual_seed(0)
-        values = torch.randn(num_days, config.num_signals, config.window_minutes, generator=generator)
+        values = torch.randn(num_days, config.num_signals, config.window_samples, generator=generator)
         spread = torch.linspace(-0.5, 0.5, num_days) if num_days > 1 else torch.zeros(1)
         of_day = missing + spread * min(missing, 1 - missing)
         hours = (
-            torch.rand(num_days, config.num_signals, config.window_minutes // 60, generator=generator)
+            torch.rand(num_days, config.num_signals, config.window_samples // 60, generator=generator)
             < of_day[:, None, None]
         )
         values = values.masked_fill(hours.repeat_interleave(60, dim=2), float("nan"))
         observed = token_observed(
-            ~values.isnan().numpy(), config.patch_minutes, config.masking.token_min_observed
+            ~values.isnan().numpy(), config.patch_samples, config.masking.token_min_observed
         )
         hidden = [
-            draw_artificial(day, config, day_rng(0, 0, f"day {number}"))
+            sample_artificial(day, config, day_rng(0, 0, f"day {number}"))
             for number, day in enumerate(observed)
         ]
         return cls(config, values, torch.from_numpy(np.stack(hidden)))

@@ -40,7 +40,7 @@ class FlopCount:
         config, width = self.config, self.config.encoder_width
         block = self.linear(rows, width, (4 + 2 * config.mlp_ratio) * width) + self.attention(pairs, width)
         return (
-            self.linear(rows, config.patch_minutes, width, input_is_data=True) + config.encoder_depth * block
+            self.linear(rows, config.patch_samples, width, input_is_data=True) + config.encoder_depth * block
         )
 
     def self_decoder(self, projected: float, rows: float, pairs: float, predicted: float) -> float:
@@ -76,7 +76,7 @@ class FlopCount:
         """From the encoder's width to the decoder's, and from that to minutes."""
         config = self.config
         to_decoder = self.linear(projected, config.encoder_width, config.decoder_width)
-        return to_decoder + self.linear(predicted, config.decoder_width, config.patch_minutes)
+        return to_decoder + self.linear(predicted, config.decoder_width, config.patch_samples)
 
 
 def sum_products(first: Tensor, second: Tensor) -> float:

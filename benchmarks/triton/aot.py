@@ -1,5 +1,4 @@
-"""What the compiler makes of every Triton kernel, without a GPU: `python -m benchmarks.triton.aot [--json]
-[--target sm_90 ...]`.
+"""What the compiler makes of every Triton kernel, without a GPU: `python -m benchmarks.triton.aot [--json]`.
 
 Each kernel is compiled at every tile that ships, for every architecture, and its machine code is read. Works
 with whichever Triton is importable.
@@ -21,15 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.measure.options import make_parser
-from benchmarks.triton.machine_code import (
-    EXP2_INSTRUCTION,
-    MATRIX_INSTRUCTION,
-    WGMMA_GROUP,
-    count_matching,
-    find_loops,
-    read_code,
-    read_resources,
-)
+from benchmarks.triton import machine_code
 from lsm2_kernels.triton import attention_backward, attention_forward, packing, tiles
 
 TARGETS = {
@@ -150,9 +141,8 @@ def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
         for dtype in ("bfloat16", "float32"):
             for size in (64, 128, 256):
                 for kernel in (*_attention_kernels(target, dtype, size), *(["delta"] if size == 64 else [])):
-                    yield Case(
-                        kernel, target, dtype, size - 8, GROUPS[-1] if kernel == "dkdv" else 1, padded=True
-                    )
+                    group = GROUPS[-1] if kernel == "dkdv" else 1
+                    yield Case(kernel, target, dtype, size - 8, group, padded=True)
                     if times > 1 and dtype == "bfloat16":
                         yield Case(kernel, target, "float16", size)
         yield from _row_cases(target, ("float32", "bfloat16"))
@@ -162,38 +152,33 @@ def compile_case(case: Case) -> Report:
     """Compile one kernel with the constants and options of its launcher, and read the machine code."""
     kernel, element, constants, options = _configure(case)
     signature, attributes = _specialise(kernel, element, constants, "*i64" if case.padded else "*i32")
-    compiled = triton.compile(
-        ASTSource(kernel, signature, constants, attributes), target=TARGETS[case.target], options=options
-    )
-
-    registers, spill_bytes = read_resources(compiled.asm)
-    code = read_code(compiled.asm)
+    source, target = ASTSource(kernel, signature, constants, attributes), TARGETS[case.target]
+    compiled = triton.compile(source, target=target, options=options)
+    registers, spill_bytes = machine_code.read_resources(compiled.asm)
+    code = machine_code.read_code(compiled.asm)
     has_dot = "tt.dot" in compiled.asm["ttir"]
-    loops = find_loops(code) if has_dot else []
-    scores_per_lane = (
-        constants["BLOCK_M"] * constants["BLOCK_N"] / options["num_warps"] / TARGETS[case.target].warp_size
-        if has_dot
-        else 1
-    )
-    issue_slots = len(loops[0]) if loops else 0
+    loops = machine_code.find_loops(code) if has_dot else []
+    scores = constants["BLOCK_M"] * constants["BLOCK_N"] if has_dot else 0
+    scores_per_lane = scores / options["num_warps"] / target.warp_size or 1
+    first = loops[0] if loops else []
     lanes_per_row, warps_per_row = _spread_of_row(compiled.asm["ttgir"]) if has_dot else (None, None)
-    metadata = compiled.metadata
+    metadata, count = compiled.metadata, machine_code.count_matching
     return Report(
         **asdict(case),
-        tile="x".join(
-            str(size) for name, size in constants.items() if name.startswith("BLOCK") and name != "BLOCK_D"
-        ),
+        tile="x".join(str(size) for name, size in constants.items() if re.match("BLOCK(?!_D$)", name)),
         num_warps=metadata.num_warps,
         num_stages=metadata.num_stages,
         registers=registers,
         spill_bytes=spill_bytes,
         shared_bytes=metadata.shared,
         has_dot=has_dot,
-        matrix_instructions=count_matching(MATRIX_INSTRUCTION, code),
-        exp2_instructions=count_matching(EXP2_INSTRUCTION, loops[0]) if loops else 0,
-        inner_loop_issue_slots=issue_slots,
-        issue_slots_per_64_scores=round(64 * issue_slots / scores_per_lane, 1),
-        wgmma_groups=count_matching(WGMMA_GROUP, loops[0]) if loops else 0,
+        matrix_instructions=count(machine_code.MATRIX_INSTRUCTION, code),
+        exp2_instructions=machine_code.count_matching(machine_code.EXP2_INSTRUCTION, loops[0])
+        if loops
+        else 0,
+        inner_loop_issue_slots=len(first),
+        issue_slots_per_64_scores=round(64 * len(first) / scores_per_lane, 1),
+        wgmma_groups=count(machine_code.WGMMA_GROUP, first),
         one_tile_issue_slots=len(loops[1]) if len(loops) > 1 else 0,
         lanes_per_row=lanes_per_row,
         warps_per_row=warps_per_row,
@@ -215,13 +200,11 @@ def _spread_of_row(ttgir: str) -> tuple[int, int]:
     layout = re.search(rf"^#{scores[2]} = #\w+\.(\w+)<\{{(.*)\}}>", ttgir, re.M)
     assert layout is not None, f"no layout {scores[2]}"
     width, kind, parameters = int(scores[1]), layout[1], layout[2]
-    given = {
-        name: json.loads(value) for name, value in re.findall(r"(\w+) = (\[[^a-zA-Z]*\])(?:,|$)", parameters)
-    }
+    found = re.findall(r"(\w+) = (\[[^a-zA-Z]*\])(?:,|$)", parameters)
+    given = {name: json.loads(value) for name, value in found}
     if kind == "linear":
-        return 2 ** sum(base[1] > 0 for base in given["lane"]), 2 ** sum(
-            base[1] > 0 for base in given["warp"]
-        )
+        lanes, warps = (2 ** sum(base[1] > 0 for base in given[name]) for name in ("lane", "warp"))
+        return lanes, warps
     if kind == "blocked":
         lanes = min(given["threadsPerWarp"][1], -(-width // given["sizePerThread"][1]))
         covered = lanes * given["sizePerThread"][1]
@@ -249,32 +232,24 @@ def _programs_that_fit(target: str, registers: int, metadata: Any) -> int:
 def _configure(case: Case) -> tuple[Any, str, dict[str, Any], dict[str, Any]]:
     """Kernel, Triton's name of its elements, constants and options."""
     if case.kernel in INDEX_KERNELS:
-        return INDEX_KERNELS[case.kernel], "i64", *tiles.index_settings()
+        return INDEX_KERNELS[case.kernel], "i64", *packing.index_settings()
     dtype = getattr(torch, case.dtype)
     if case.kernel == "gather":
-        return packing.gather_rows, f"i{8 * dtype.itemsize}", *tiles.gather_settings(case.head_dim)
-    kernel, mean_length = (
-        case.kernel.removesuffix("_short"),
-        0.0 if case.kernel.endswith("_short") else math.inf,
-    )
-    constants, options = tiles.attention_settings(
-        kernel, case.head_dim, dtype, case.target, case.group, mean_length
-    )
-    return (
-        ATTENTION_KERNELS[kernel],
-        ELEMENTS[case.dtype],
-        constants | ({} if case.padded else {"positions": None}),
-        options,
-    )
+        return packing.gather_rows, f"i{8 * dtype.itemsize}", *packing.gather_settings(case.head_dim)
+    kernel, mean_length = case.kernel.removesuffix("_short"), math.inf
+    if case.kernel != kernel:
+        mean_length = 0.0
+    problem = case.head_dim, dtype, case.target, case.group, mean_length
+    constants, options = tiles.attention_settings(kernel, *problem)
+    constants |= {} if case.padded else {"positions": None}
+    return ATTENTION_KERNELS[kernel], ELEMENTS[case.dtype], constants, options
 
 
 def _attention_kernels(target: str, dtype: str, head_dim: int) -> Iterator[str]:
     for kernel in ("forward", "dkdv", "dq"):
         yield kernel
-        tile, short = (
-            tiles.tile_for(name, head_dim, getattr(torch, dtype), target)
-            for name in (kernel, f"{kernel}_short")
-        )
+        names = kernel, f"{kernel}_short"
+        tile, short = (tiles.tile_for(name, head_dim, getattr(torch, dtype), target) for name in names)
         if kernel != "dkdv" and short != tile:
             yield f"{kernel}_short"
 
@@ -311,11 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--group", nargs="+", type=int, default=GROUPS, help="query heads a key head")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
     args = parser.parse_args(arguments)
-    cases = (
-        covering_cases(args.target, args.cover)
-        if args.cover
-        else all_cases(args.target, args.dtype, args.head_dim, args.group)
-    )
+    cases = all_cases(args.target, args.dtype, args.head_dim, args.group)
+    if args.cover:
+        cases = covering_cases(args.target, args.cover)
     for report in compile_all(cases, args.jobs):
         values = asdict(report)
         shown = ", ".join(f"{name} {value}" for name, value in values.items())

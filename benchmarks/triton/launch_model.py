@@ -51,7 +51,7 @@ from benchmarks.attention.patterns import PATTERNS, draw_lengths
 from benchmarks.measure.options import make_parser
 from benchmarks.measure.tables import empty_table, markdown, show
 from lsm2_kernels.triton import tiles
-from lsm2_kernels.triton.schedule import SEARCH_WIDTH, num_tiles
+from lsm2_kernels.triton.find_tile import SEARCH_WIDTH, num_tiles
 
 NUM_HEADS, HEAD_DIM = 6, 64
 PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}

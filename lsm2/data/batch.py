@@ -1,4 +1,4 @@
-"""PackedBatch: the corridor that all data walks through. Only the tokens that are there, with offsets per day; nothing padded."""
+"""PackedBatch: the form in which all data reaches the model. It holds only present tokens, with offsets per day; no padding."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from lsm2.config import LSM2Config
-from lsm2.data.masking import day_rng, draw_artificial, keep_at_most, token_observed
+from lsm2.data.masking import sample_masks, token_observed
 from lsm2.data.tokens import patchify
 from lsm2.errors import InputError
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Visible tokens and query tokens of B days, day after day, token ids ascending within a day (P minutes a token)."""
+    """Visible tokens and query tokens of B days, day after day, token ids ascending within a day, P samples a token."""
 
     visible_patches: torch.Tensor
-    """(T_v, P) float32, normalised; missing minutes are 0."""
+    """(T_v, P) float32, normalised; missing samples are 0."""
     visible_ids: torch.Tensor
     """(T_v,) int64 token ids."""
     cu_visible: torch.Tensor
@@ -32,7 +32,7 @@ class PackedBatch:
     target_values: torch.Tensor
     """(T_q, P) float32, normalised; 0 where `target_observed` is False."""
     target_observed: torch.Tensor
-    """(T_q, P) bool: the minutes that count in the loss: observed, in an observed token that is artificially hidden."""
+    """(T_q, P) bool: the samples that count in the loss: observed, in an observed token that is artificially hidden."""
     day_ids: tuple[str, ...]
     """Names of the B days."""
 
@@ -50,7 +50,10 @@ class PackedBatch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def longest_first(self) -> PackedBatch:
-        """The same days, those with the most visible tokens first, equals in their order: a GPU then starts its longest work first."""
+        """The same days, those with the most visible tokens first, equals in their order.
+
+        A GPU then starts its longest work first.
+        """
         visible, queries = self.cu_visible.diff().tolist(), self.cu_query.diff().tolist()
         order = sorted(range(self.num_days), key=lambda day: -visible[day])
         if order == list(range(self.num_days)):
@@ -86,33 +89,37 @@ def collate(
 ) -> PackedBatch:
     """Pack days `values` (B, C, L) float32 on the CPU, normalised, NaN = missing, into a PackedBatch.
 
-    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for all days, or one
-    per day), and `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those tokens are hidden, and the `cross` and
-    `joint` decoders are asked for them, also where nothing was measured: imputation asks for that. The `full` decoder is asked for every
-    position that is not visible. What lies under missing cells cannot change any bit of the result.
+    Without `artificial` each day's mask is drawn from (seed, epoch, day id) as `config.masking` says (`epoch`: one for
+    all days, or one per day), and `max_visible` and `max_queries` apply. With `artificial` (B, N) bool exactly those
+    tokens are hidden, and the `cross` and `joint` decoders are asked for them, also where nothing was measured:
+    imputation asks for that. The `full` decoder is asked for every position that is not visible. What lies under missing
+    cells cannot change any bit of the result.
 
     Raises InputError for a wrong shape or dtype and for infinite values.
     """
     day_names, epochs = _check(values, config, epoch, day_ids, artificial)
-    # numpy throughout: these are small operations, on which torch's threads would spend longer waiting for each other than working.
+    # numpy throughout: on operations this small torch's threads wait for each other longer than they work.
     days = values.numpy()
-    minute_observed = ~np.isnan(days)
+    sample_observed = ~np.isnan(days)
     _check_finite(days, day_names)
-    observed = token_observed(minute_observed, config.patch_minutes, config.masking.token_min_observed)
+    observed = token_observed(sample_observed, config.patch_samples, config.masking.token_min_observed)
     if artificial is None:
-        visible, queries = _draw_masks(observed, config, seed, epochs, day_names)
+        visible, queries = sample_masks(observed, config, seed, epochs, day_names)
         targets = queries
     else:
         hidden = artificial.numpy()
-        visible, queries, targets = observed & ~hidden, hidden, hidden & observed
+        visible = observed & ~hidden
+        queries = hidden
+        targets = hidden & observed
     if config.decoder == "full":
         queries = ~visible
 
-    patches = patchify(days, config.patch_minutes).reshape(-1, config.patch_minutes)
-    visible_at, query_at = np.flatnonzero(visible), np.flatnonzero(queries)
+    patches = patchify(days, config.patch_samples).reshape(-1, config.patch_samples)
+    visible_at = np.flatnonzero(visible)
+    query_at = np.flatnonzero(queries)
     visible_patches = patches[visible_at]
     visible_patches[np.isnan(visible_patches)] = 0
-    target_observed = minute_observed.reshape(patches.shape)[query_at] & targets.reshape(-1)[query_at, None]
+    target_observed = sample_observed.reshape(patches.shape)[query_at] & targets.reshape(-1)[query_at, None]
     target_values = patches[query_at]
     target_values[~target_observed] = 0
     return PackedBatch(
@@ -127,29 +134,6 @@ def collate(
     )
 
 
-def count_tokens(
-    observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_ids: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Visible and query tokens, (B,) each, that `collate` will find with drawn masks in days whose tokens `observed` (B, N) bool are."""
-    visible, queries = _draw_masks(observed, config, seed, epochs, day_ids)
-    num_visible = visible.sum(1)
-    return num_visible, config.num_tokens - num_visible if config.decoder == "full" else queries.sum(1)
-
-
-def _draw_masks(
-    observed: np.ndarray, config: LSM2Config, seed: int, epochs: Sequence[int], day_names: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Visible and artificially hidden tokens, (B, N) bool each, after `max_visible` and `max_queries`."""
-    visible, hidden = np.zeros_like(observed), np.zeros_like(observed)
-    for day, (day_epoch, name) in enumerate(zip(epochs, day_names, strict=True)):
-        rng = day_rng(seed, day_epoch, name)
-        artificial = draw_artificial(observed[day], config, rng)
-        visible[day] = keep_at_most(observed[day] & ~artificial, config.masking.max_visible, rng)
-        wanted = max(1, round(config.masking.query_share * artificial.sum()))
-        hidden[day] = keep_at_most(artificial, min(wanted, config.masking.max_queries or wanted), rng)
-    return visible, hidden
-
-
 def _offsets(lengths: np.ndarray) -> torch.Tensor:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -158,33 +142,48 @@ def _offsets(lengths: np.ndarray) -> torch.Tensor:
 
 def _check_finite(days: np.ndarray, day_names: Sequence[str]) -> None:
     if np.isinf(days).any():
-        day, signal, minute = np.argwhere(np.isinf(days))[0].tolist()
+        day, signal, sample = np.argwhere(np.isinf(days))[0].tolist()
         raise InputError(
-            f"day {day_names[day]!r}, signal {signal}, sample {minute} is infinite, which no sensor measures; "
-            "use NaN where a minute is missing"
+            f"day {day_names[day]!r}, signal {signal}, sample {sample} is infinite, which no sensor measures; "
+            "use NaN where a sample is missing"
         )
 
 
 def _check(
-    values: torch.Tensor, config: LSM2Config, epoch: int | Sequence[int], day_ids: Sequence[str] | None, artificial: torch.Tensor | None
+    values: torch.Tensor,
+    config: LSM2Config,
+    epoch: int | Sequence[int],
+    day_ids: Sequence[str] | None,
+    artificial: torch.Tensor | None,
 ) -> tuple[tuple[str, ...], Sequence[int]]:
     """Day names and epochs, one per day; raises InputError for input that cannot be packed."""
     if not isinstance(values, torch.Tensor) or values.dtype != torch.float32 or values.device.type != "cpu":
-        came = f"a {values.dtype} tensor on {values.device}" if isinstance(values, torch.Tensor) else f"a {type(values).__name__}"
-        raise InputError(f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a minute is missing")
-    if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_minutes):
+        came = (
+            f"a {values.dtype} tensor on {values.device}"
+            if isinstance(values, torch.Tensor)
+            else f"a {type(values).__name__}"
+        )
         raise InputError(
-            f"values has shape {tuple(values.shape)}; the configuration expects (days, num_signals = {config.num_signals}, "
-            f"window_minutes = {config.window_minutes}): change the data or those two settings"
+            f"values is {came}; give a float32 tensor on the CPU, normalised, with NaN where a sample is missing"
+        )
+    if values.ndim != 3 or tuple(values.shape[1:]) != (config.num_signals, config.window_samples):
+        raise InputError(
+            f"values has shape {tuple(values.shape)}; the configuration expects (days, num_signals = "
+            f"{config.num_signals}, window_samples = {config.window_samples}): change the data or those two settings"
         )
     days = len(values)
     day_names = tuple(day_ids) if day_ids is not None else tuple(str(day) for day in range(days))
     epochs = [epoch] * days if isinstance(epoch, int) else [int(day_epoch) for day_epoch in epoch]
     if len(day_names) != days or len(epochs) != days:
-        raise InputError(f"day_ids names {len(day_names)} days and epoch {len(epochs)}; values has {days}: give one of each per day")
-    if artificial is not None and (artificial.dtype != torch.bool or tuple(artificial.shape) != (days, config.num_tokens)):
         raise InputError(
-            f"artificial is {artificial.dtype} of shape {tuple(artificial.shape)}; give torch.bool of shape (days, num_tokens) = "
-            f"({days}, {config.num_tokens}), True where a token is to be hidden"
+            f"day_ids names {len(day_names)} days and epoch {len(epochs)}; values has {days}: "
+            "give one of each per day"
+        )
+    if artificial is not None and (
+        artificial.dtype != torch.bool or tuple(artificial.shape) != (days, config.num_tokens)
+    ):
+        raise InputError(
+            f"artificial is {artificial.dtype} of shape {tuple(artificial.shape)}; give torch.bool of shape "
+            f"(days, num_tokens) = ({days}, {config.num_tokens}), True where a token is to be hidden"
         )
     return day_names, epochs

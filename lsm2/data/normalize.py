@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -12,16 +12,10 @@ from lsm2.data.signals import Signal
 from lsm2.errors import InputError
 
 CLIP = 5.0
-"""Normalised values are clipped to -CLIP..CLIP, as in the successor of LSM-2 (arXiv 2605.22759); LSM-2's own rule is not known."""
+"""Normalised values are clipped to -CLIP..CLIP, as in the successor of LSM-2 (arXiv 2605.22759).
 
-
-class DaySource(Protocol):
-    """What a normalisation is fitted on: a `DayStore`, or anything with its signals and values."""
-
-    @property
-    def signals(self) -> tuple[Signal, ...]: ...
-    def __len__(self) -> int: ...
-    def values(self, index: int) -> np.ndarray: ...
+LSM-2's own rule is not known.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +32,21 @@ class Normalization:
         for name in ("mean", "std"):
             array = np.asarray(getattr(self, name), dtype=np.float64)
             if array.shape != (len(self.signals),) or not np.isfinite(array).all():
-                raise InputError(f"normalisation: {name} must hold one finite number for each of {len(self.signals)} signals")
+                raise InputError(
+                    f"normalisation: {name} must hold one finite number for each of {len(self.signals)} signals"
+                )
             object.__setattr__(self, name, array)
         if not (self.std > 0).all():
             raise InputError("normalisation: std must be above 0 for every signal")
 
     @classmethod
-    def fit(cls, store: DaySource, indices: Iterable[int] | None = None) -> Normalization:
-        """Mean and standard deviation over the observed samples of these days (None: all) of a store, one day in memory at a time."""
-        moments = RunningMoments(store.signals)
-        for index in range(len(store)) if indices is None else indices:
-            moments.add(store.values(int(index)))
-        return moments.normalization()
+    def from_moments(cls, signals: Sequence[Signal], moments: np.ndarray) -> Normalization:
+        """The normalisation by the moments (3, C) of what it is fitted on, such as `DayStore.moments_of(people)`."""
+        count, mean, squares = moments
+        std = np.sqrt(squares / np.maximum(count, 1))
+        # Rounding of the mean leaves a constant signal a spread of about 1e-16 of its size: too little to divide by.
+        constant = std <= 1e-12 * np.maximum(np.abs(mean), 1e-12)
+        return cls(tuple(signals), mean.copy(), np.where(constant, 1.0, std))
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """Physical `values` (..., C, L), NaN = missing, to normalised float32, clipped to -5..5; NaN stays NaN.
@@ -67,7 +64,10 @@ class Normalization:
         """Normalised values (..., C, L) to physical float32; the inverse of `apply` but for clipped values."""
         normalised = np.asarray(normalised)
         self._check_signal_axis(normalised)
-        values = normalised.astype(np.float32) * self.std.astype(np.float32)[:, None] + self.mean.astype(np.float32)[:, None]
+        values = (
+            normalised.astype(np.float32) * self.std.astype(np.float32)[:, None]
+            + self.mean.astype(np.float32)[:, None]
+        )
         for index, signal in enumerate(self.signals):
             if signal.transform == "log1p":
                 values[..., index, :] = np.expm1(values[..., index, :])
@@ -75,48 +75,51 @@ class Normalization:
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold."""
-        return {"signals": [signal.to_dict() for signal in self.signals], "mean": self.mean.tolist(), "std": self.std.tolist()}
+        return {
+            "signals": [signal.to_dict() for signal in self.signals],
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Normalization:
         """The inverse of `to_dict`."""
-        return cls(tuple(Signal.from_dict(signal) for signal in values["signals"]), np.array(values["mean"]), np.array(values["std"]))
+        return cls(
+            tuple(Signal.from_dict(signal) for signal in values["signals"]),
+            np.array(values["mean"]),
+            np.array(values["std"]),
+        )
 
     def _check_signal_axis(self, values: np.ndarray) -> None:
         if values.ndim < 2 or values.shape[-2] != len(self.signals):
-            raise InputError(f"values has shape {values.shape}; this normalisation expects (..., {len(self.signals)} signals, samples)")
+            raise InputError(
+                f"values has shape {values.shape}; this normalisation expects "
+                f"(..., {len(self.signals)} signals, samples)"
+            )
 
 
-class RunningMoments:
-    """Mean and variance of each signal after its transform, gathered day by day."""
+def day_moments(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
+    """Moments (3, C) float64 of one day `values` (C, L) of physical values, NaN = missing, after each signal's transform.
 
-    def __init__(self, signals: Sequence[Signal]) -> None:
-        self.signals = tuple(signals)
-        self._count = np.zeros(len(self.signals))
-        self._mean = np.zeros(len(self.signals))
-        self._squares = np.zeros(len(self.signals))
+    The three are the count of observed samples, their mean, and their sum of squared deviations from it; both are 0
+    where nothing was observed. Raises InputError as `Normalization.apply` does.
+    """
+    transformed = _transformed(np.asarray(values), signals).astype(np.float64)
+    observed = ~np.isnan(transformed)
+    count = observed.sum(1)
+    mean = np.where(observed, transformed, 0.0).sum(1) / np.maximum(count, 1)
+    deviation = np.where(observed, transformed - mean[:, None], 0.0)
+    return np.stack([count, mean, np.einsum("cs,cs->c", deviation, deviation)])
 
-    def add(self, values: np.ndarray) -> None:
-        """Take in one day (C, L) of physical values, NaN = missing; raises InputError as `Normalization.apply` does."""
-        transformed = _transformed(np.asarray(values), self.signals).astype(np.float64)
-        observed = ~np.isnan(transformed)
-        count = observed.sum(1)
-        some = np.maximum(count, 1)
-        mean = np.where(observed, transformed, 0.0).sum(1) / some
-        squares = (np.where(observed, transformed - mean[:, None], 0.0) ** 2).sum(1)
-        # Means and sums of squares of two parts merge stably (Chan et al. 1979); a plain sum of squares cancels for signals far from 0.
-        total = np.maximum(self._count + count, 1)
-        shift = mean - self._mean
-        self._mean += shift * count / total
-        self._squares += squares + shift**2 * self._count * count / total
-        self._count += count
 
-    def normalization(self) -> Normalization:
-        """The normalisation by what was added so far."""
-        std = np.sqrt(self._squares / np.maximum(self._count, 1))
-        # Rounding of the mean leaves a constant signal with some 1e-16 of its size as spread, which is nothing to divide by.
-        constant = std <= 1e-12 * np.maximum(np.abs(self._mean), 1e-12)
-        return Normalization(self.signals, self._mean.copy(), np.where(constant, 1.0, std))
+def merge_moments(parts: np.ndarray) -> np.ndarray:
+    """Moments (3, C) of several parts (K, 3, C) together."""
+    count, mean, squares = parts.swapaxes(0, 1)
+    total = count.sum(0)
+    merged_mean = (count * mean).sum(0) / np.maximum(total, 1)
+    # Each part's deviation is taken from its own mean: plain sums of squares cancel for signals far from 0.
+    merged_squares = (squares + count * (mean - merged_mean) ** 2).sum(0)
+    return np.stack([total, merged_mean, merged_squares])
 
 
 def _transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
@@ -131,7 +134,9 @@ def _transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
         index = int(np.argwhere(unusable)[0][-2])
         value = values[..., index, :][unusable[..., index, :]][0]
         remedy = (
-            "use NaN where it is missing" if np.isinf(value) else "log1p needs values above -1: correct it, or use the transform 'identity'"
+            "use NaN where it is missing"
+            if np.isinf(value)
+            else "log1p needs values above -1: correct it, or use the transform 'identity'"
         )
         raise InputError(f"signal {signals[index].name!r} has the value {value}: {remedy}")
     return transformed

@@ -1,8 +1,8 @@
 """The 26 minute-level signals of LSM-2: name, unit, plausible range, transform, sensor; the only home of physical units.
 
-Names and sensors follow the feature list of LSM-1 and LSM-2 (arXiv 2410.13638, 2506.05321) as far as it is known from secondary sources.
-The papers' units and ranges were not available: units and plausible ranges are ours, wide enough for healthy and sick people at rest and in
-sport.
+Names and sensors follow the feature list of LSM-1 and LSM-2 (arXiv 2410.13638, 2506.05321) as far as it is known from
+secondary sources. The papers' units and ranges were not available: units and plausible ranges are ours, wide enough for
+healthy and sick people at rest and in sport.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Transform = Literal["identity", "log1p"]
 
 @dataclass(frozen=True)
 class Signal:
-    """One quantity sampled once per epoch."""
+    """One quantity that is sampled at regular times."""
 
     name: str
     """snake_case name, unique within a store."""
@@ -37,19 +37,34 @@ class Signal:
         if not self.name or not isinstance(self.name, str):
             raise InputError(f"a signal is named {self.name!r}; give every signal a name")
         if self.transform not in ("identity", "log1p"):
-            raise InputError(f"signal {self.name!r} has transform {self.transform!r}; choose 'identity' or 'log1p'")
+            raise InputError(
+                f"signal {self.name!r} has transform {self.transform!r}; choose 'identity' or 'log1p'"
+            )
         if not self.low < self.high:
-            raise InputError(f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below high")
+            raise InputError(
+                f"signal {self.name!r} has the plausible range {self.low} to {self.high}; low must be below high"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary that JSON can hold: None stands for no bound."""
-        bounds = {side: value if math.isfinite(value) else None for side, value in (("low", self.low), ("high", self.high))}
-        return {"name": self.name, "unit": self.unit, **bounds, "transform": self.transform, "sensor": self.sensor}
+        bounds = {
+            side: value if math.isfinite(value) else None
+            for side, value in (("low", self.low), ("high", self.high))
+        }
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            **bounds,
+            "transform": self.transform,
+            "sensor": self.sensor,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Signal:
         """The inverse of `to_dict`."""
-        bounds = {"low": -math.inf, "high": math.inf} | {side: values[side] for side in ("low", "high") if values.get(side) is not None}
+        bounds = {"low": -math.inf, "high": math.inf} | {
+            side: values[side] for side in ("low", "high") if values.get(side) is not None
+        }
         return cls(
             values["name"],
             values.get("unit", ""),
@@ -93,7 +108,10 @@ _BY_NAME = {signal.name: signal for signal in LSM2_SIGNALS}
 
 
 def named_signal(name: str, unit: str | None = None) -> Signal:
-    """The LSM-2 signal of this name, or one of unknown range; a `unit` that is not LSM-2's also makes the range unknown."""
+    """The LSM-2 signal of this name, or one of unknown range.
+
+    A `unit` that is not LSM-2's also makes the range unknown.
+    """
     known = _BY_NAME.get(name)
     if known is not None and unit in (None, known.unit):
         return known

@@ -1,50 +1,40 @@
-"""Reconstruction of hidden parts of real days by a trained model and by simple fills, which are scored on the same minutes."""
+"""Reconstruction of hidden parts of real days by a trained model and by simple fills, scored on the same
+minutes.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import islice, product
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 
-from lsm2.data.batch import PackedBatch, collate
-from lsm2.data.keyed_rng import keyed_rng
-from lsm2.data.masking import token_observed
-from lsm2.data.normalize import CLIP, Normalization
+from lsm2.data.fills import Fill, VisibleDay
+from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.baselines import BASELINES, CoMoments, Habit, last, linear, mean, nearest, person_time_of_day, same_minute
-from lsm2.evaluate.scores import ErrorSums, interval
-from lsm2.evaluate.tasks import TASKS, HiddenTokens
-from lsm2.model.mae import LSM2
+from lsm2.evaluate.days import (
+    EvaluatedDay,
+    constant_signals,
+    fitting_normalization,
+    learning_days,
+    load_days,
+    spread_over_people,
+)
+from lsm2.evaluate.machine import describe_machine, describe_versions
+from lsm2.evaluate.methods import AIM, METHODS, fitted_fills
+from lsm2.evaluate.results import Evaluation, Settings, TaskResult
+from lsm2.evaluate.scores import ErrorSums, compare
+from lsm2.evaluate.tasks import TASKS, HiddenTokens, Task
+from lsm2.model.inference import predict_hidden
+from lsm2.model.lsm2 import LSM2
+from lsm2.model.precision import choose_precision
 
-METHODS = ("aim", *BASELINES)
-FORMAT_VERSION = 2
-DAYS_OF_REGRESSION = 512
-
-
-@dataclass(frozen=True)
-class EvaluatedDay:
-    """One day as the evaluation needs it; values and in_unit (C, L) float32 with NaN = missing."""
-
-    day_id: str
-    person: int
-    values: np.ndarray
-    """Normalised."""
-    in_unit: np.ndarray
-    """Physical units."""
-    token_observed: np.ndarray
-    """(C, S) bool."""
-    other_days: Habit | None
-    """What that person did on the other days."""
-    covariance: np.ndarray
-    """(C, C) of the normalised signals, over other people."""
+LARGEST = float(np.finfo(np.float32).max)
+"""Physical values are kept below this: exp of a wild prediction is infinite, which JSON cannot hold."""
 
 
 def evaluate_generative(
@@ -58,181 +48,136 @@ def evaluate_generative(
     max_days: int | None = 48,
     training_days: Sequence[int] = (),
     tasks: Sequence[str] | None = None,
+    all_people: bool = False,
     progress: bool = True,
-) -> dict[str, Any]:
-    """Errors of the model ("aim") and of every baseline on every task, as evaluation.json holds them.
+) -> Evaluation:
+    """Errors of the model and of every other method of `METHODS` on every task.
 
-    indices: days of the store that may be used; at most max_days are scored, spread over people, the others only inform
-    person_time_of_day. training_days: days of the store that same_minute learns from (at most 512 of them), never from the person it
-    fills; none: from `indices`. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and that day's gaps alone.
-    Errors are on normalised values and, per signal, in its unit too. A task that no day allows is absent from "generative".
-    Raises InputError where model and store do not fit, no day is given, or a task is unknown.
+    indices: days of the store that may be used; at most max_days are scored, spread over people, the others
+    only inform fills that see other days of a person. training_days: days of training people that fills are
+    fitted on (at most 512 of them; none: `indices`); a fill never uses what it learned from the person
+    whose day it fills. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and
+    that day's gaps alone. all_people is recorded. Errors are on normalised values and, per signal, in its
+    unit too. Signals that never vary in training are not scored. Raises InputError where model and store do
+    not fit, no day is given, a task is unknown, or the model's predictions are not finite.
     """
     normalization = fitting_normalization(model, store)
     if unknown := sorted(set(tasks or ()) - set(TASKS)):
         raise InputError(f"unknown task {', '.join(unknown)}; choose among {', '.join(TASKS)}")
     if len(indices) == 0 or draws < 1 or (max_days is not None and max_days < 1):
         raise InputError("nothing to evaluate: give at least one day, one draw and max_days of at least 1")
-    chosen = [TASKS[name] for name in TASKS if tasks is None or name in tasks]
+    chosen = [task for name, task in TASKS.items() if tasks is None or name in tasks]
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
     days = spread_over_people(indices, day_ids, subjects, max_days)
     people = sorted({subjects[index] for index in days})
-    sums = {task.name: {method: ErrorSums(len(store.signals), len(people)) for method in METHODS} for task in chosen}
-    done = {task.name: {"days_scored": 0, "days_skipped": 0} for task in chosen}
-    minutes_per_step = store.epoch_minutes * model.config.patch_minutes
 
-    learned_from = spread_over_people(training_days if len(training_days) else indices, day_ids, subjects, DAYS_OF_REGRESSION)
-    loaded = _load(model, normalization, store, days, indices, learned_from)
-    starts = range(0, len(days), batch_days)
-    for _ in track(starts, "evaluating", console=Console(stderr=True), transient=True, disable=not progress):
-        batch = list(islice(loaded, batch_days))
-        for task in chosen:
-            for draw in range(draws):
-                asked = [(day, task.draw(day.token_observed, minutes_per_step, day_id=day.day_id, seed=seed, draw=draw)) for day in batch]
-                possible = [(day, tokens) for day, tokens in asked if tokens is not None]
-                done[task.name]["days_scored"] += len(possible)
-                done[task.name]["days_skipped"] += len(asked) - len(possible)
-                if possible:
-                    _score(model, normalization, store.epoch_minutes, possible, sums[task.name])
+    def watch(items: Sequence[int], description: str) -> Iterable[int]:
+        console = Console(stderr=True)
+        is_shown = progress and console.is_terminal
+        return track(items, description, console=console, transient=True, disable=not is_shown)
 
-    possible_tasks = [task for task in chosen if done[task.name]["days_scored"]]
-    return {
-        "format_version": FORMAT_VERSION,
-        "generative": {
-            task.name: {method: sums[task.name][method].summary(store.signals) for method in METHODS} for task in possible_tasks
-        },
-        "tasks": {
-            task.name: done[task.name]
-            | ({"minutes": task.steps(minutes_per_step) * minutes_per_step} if "temporal" in task.name else {})
-            | ({"aim_over": _ratios(sums[task.name])} if task in possible_tasks else {})
-            for task in chosen
-        },
-        "settings": {"draws": draws, "seed": seed, "num_days": len(days), "num_people": len(people)},
-    }
+    learned_from = training_days if len(training_days) else indices
+    training = learning_days(store, normalization, model.config, learned_from, watch)
+    constant = constant_signals(training, len(store.signals))
+    fills = fitted_fills(training)
 
+    scores = {task.name: TaskScores(store, people, constant, normalization) for task in chosen}
+    loaded = load_days(store, normalization, model.config, days, indices)
+    num_batches = -(-len(days) // batch_days)
+    batch: list[EvaluatedDay] = []
+    rounds = list(product(range(num_batches), chosen, range(draws)))
+    for number in watch(range(len(rounds)), "evaluating"):
+        _, task, draw = rounds[number]
+        if number % (len(chosen) * draws) == 0:
+            batch = list(islice(loaded, batch_days))
+        scores[task.name].add_batch(model, fills, task, batch, seed, draw)
 
-def fitting_normalization(model: LSM2, store: DayStore) -> Normalization:
-    """The model's normalisation; raises InputError where the model cannot read this store's days."""
-    if model.normalization is None:
-        raise InputError(
-            "the model has no signals.json, so values cannot be normalised as in its training; pre-train it with `lsm2 pretrain`"
-        )
-    ours, theirs = [s.name for s in model.normalization.signals], [s.name for s in store.signals]
-    if ours != theirs:
-        raise InputError(f"the model was trained on the signals {', '.join(ours)}; store {store.path} has {', '.join(theirs)}")
-    if model.config.window_minutes != store.num_samples:
-        raise InputError(f"the model reads {model.config.window_minutes} samples a day; store {store.path} has {store.num_samples}")
-    return model.normalization
-
-
-def spread_over_people(indices: Sequence[int], day_ids: Sequence[str], subjects: Sequence[str], max_days: int | None) -> list[int]:
-    """At most max_days of the days, one of each person in turn in an order fixed by the names, sorted by person."""
-    order = sorted(indices, key=lambda index: keyed_rng("evaluated day", day_ids[index]).random())
-    turn: dict[str, int] = {}
-    turns = []
-    for index in order:
-        turn[subjects[index]] = turn.get(subjects[index], 0) + 1
-        turns.append((turn[subjects[index]], len(turns), index))
-    return sorted((index for _, _, index in sorted(turns)[:max_days]), key=lambda index: day_ids[index])
-
-
-def reconstruct(
-    model: LSM2, values: np.ndarray, hidden: np.ndarray, *, wanted: np.ndarray | None = None, day_ids: Sequence[str] | None = None
-) -> np.ndarray:
-    """What the model says about hidden tokens (B, N) bool of days `values` (B, C, L) normalised, NaN = missing -> (B, C, L), NaN elsewhere.
-
-    wanted (B, N) bool: the hidden tokens that are needed, which saves work where predictions do not depend on each other (decoder `cross`).
-    Predictions are clipped to the range of normalised values.
-    """
-    config = model.config
-    batch = collate(torch.from_numpy(values), config, day_ids=day_ids, artificial=torch.from_numpy(hidden))
-    if wanted is not None and config.decoder == "cross":
-        batch = _only_queries(batch, wanted)
     device = next(model.parameters()).device
-    with torch.inference_mode():
-        predictions = model(batch.to(device)).predictions.float().clamp(-CLIP, CLIP).cpu().numpy()
-    patches = np.full((len(values), config.num_tokens, config.patch_minutes), np.nan, dtype=np.float32)
-    patches[_day_of_query(batch), batch.query_ids.numpy()] = predictions
-    patches[~hidden] = np.nan
-    return patches.reshape(values.shape)
+    return Evaluation(
+        tasks={task.name: scores[task.name].result(task, model.config.patch_samples) for task in chosen},
+        settings=Settings(
+            draws=draws,
+            seed=seed,
+            num_days=len(days),
+            num_people=len(people),
+            precision=choose_precision(model.precision, device),
+            machine=describe_machine(device),
+            versions=describe_versions(),
+            made=datetime.now().astimezone().isoformat(timespec="seconds"),
+            store=str(store.path),
+            all_people=all_people,
+        ),
+        constant_signals=tuple(
+            signal.name for signal, is_constant in zip(store.signals, constant, strict=True) if is_constant
+        ),
+    )
 
 
-def _only_queries(batch: PackedBatch, wanted: np.ndarray) -> PackedBatch:
-    """The batch without the queries that are not wanted (B, N)."""
-    keep = torch.from_numpy(wanted[_day_of_query(batch), batch.query_ids.numpy()])
-    cu_query = torch.nn.functional.pad(keep.cumsum(0), (1, 0))[batch.cu_query.long()].to(torch.int32)
-    kept = {name: getattr(batch, name)[keep] for name in ("query_ids", "target_values", "target_observed")}
-    return dataclasses.replace(batch, cu_query=cu_query, **kept)
+class TaskScores:
+    """Errors of every method on one task, added batch by batch."""
 
+    def __init__(
+        self, store: DayStore, people: Sequence[str], constant: np.ndarray, normalization: Normalization
+    ) -> None:
+        self.signals, self.sample_minutes = store.signals, store.sample_minutes
+        self.constant, self.normalization = constant, normalization
+        self.number_of = {person: number for number, person in enumerate(people)}
+        self.sums = {method: ErrorSums(len(store.signals), len(people)) for method in METHODS}
+        self.days_scored = self.days_skipped = 0
 
-def _day_of_query(batch: PackedBatch) -> np.ndarray:
-    return np.repeat(np.arange(batch.num_days), np.diff(batch.cu_query.numpy()))
+    def add_batch(
+        self,
+        model: LSM2,
+        fills: Mapping[str, Fill],
+        task: Task,
+        batch: Sequence[EvaluatedDay],
+        seed: int,
+        draw: int,
+    ) -> None:
+        """Hide part of each day, let every method fill it, and add the errors at the target minutes."""
+        possible: list[tuple[EvaluatedDay, HiddenTokens]] = []
+        for day in batch:
+            patch_minutes = model.config.patch_samples * self.sample_minutes
+            tokens = task.sample(day.token_observed, patch_minutes, day_id=day.day_id, seed=seed, draw=draw)
+            if tokens is not None and (kept := tokens.without_targets_of(self.constant)) is not None:
+                possible.append((day, kept))
+        self.days_scored += len(possible)
+        self.days_skipped += len(batch) - len(possible)
+        if not possible:
+            return
+        predicted = predict_hidden(
+            model,
+            np.stack([day.values for day, _ in possible]),
+            np.stack([tokens.hidden for _, tokens in possible]),
+            np.stack([tokens.target for _, tokens in possible]),
+        )
+        for (day, tokens), prediction in zip(possible, predicted, strict=True):
+            hidden, target = tokens.of_samples(len(day.values), model.config.patch_samples)
+            visible = np.where(hidden, np.float32(np.nan), day.values)
+            seen = VisibleDay(visible, day.person, self.sample_minutes, day.other_days)
+            filled = {AIM: prediction} | {name: fill(seen) for name, fill in fills.items()}
+            self._add_day(day, target & ~np.isnan(day.values), filled)
 
+    def _add_day(self, day: EvaluatedDay, target: np.ndarray, filled: Mapping[str, np.ndarray]) -> None:
+        signal = np.nonzero(target)[0]
+        for method, values in filled.items():
+            error = values[target] - day.values[target]
+            in_unit = np.clip(self.normalization.invert(values)[target], -LARGEST, LARGEST)
+            error_in_unit = in_unit - day.in_unit[target]
+            self.sums[method].add(self.number_of[day.person], signal, error, error_in_unit)
 
-def _load(
-    model: LSM2, normalization: Normalization, store: DayStore, days: Sequence[int], usable: Sequence[int], learned_from: Sequence[int]
-) -> Iterator[EvaluatedDay]:
-    """The days in the order given, which keeps people together: one person's habits are in memory at a time."""
-    day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
-    nothing = CoMoments.of(np.full((len(store.signals), 1), np.nan))
-    of_person: dict[str, CoMoments] = {}
-    for index in learned_from:
-        of_person[subjects[index]] = of_person.get(subjects[index], nothing) + CoMoments.of(normalization.apply(store.values(index)))
-    days_of_person: dict[str, list[int]] = {}
-    for index in usable:
-        days_of_person.setdefault(subjects[index], []).append(index)
-    person, subject, habits, covariance = -1, None, {}, np.empty(0)
-    for index in days:
-        if subjects[index] != subject:
-            person, subject = person + 1, subjects[index]
-            habits = {i: Habit.of(normalization.apply(store.values(i)), store.epoch_minutes) for i in days_of_person[subject]}
-            covariance = sum((moments for name, moments in of_person.items() if name != subject), nothing).covariance()
-        in_unit = store.values(index)
-        values = normalization.apply(in_unit)
-        observed = token_observed(~np.isnan(values), model.config.patch_minutes, model.config.masking.token_min_observed)
-        others = [habit for i, habit in habits.items() if i != index]
-        other_days = sum(others[1:], others[0]) if others else None
-        yield EvaluatedDay(day_ids[index], person, values, in_unit, observed.reshape(len(values), -1), other_days, covariance)
-
-
-def _score(
-    model: LSM2,
-    normalization: Normalization,
-    epoch_minutes: int,
-    days: Sequence[tuple[EvaluatedDay, HiddenTokens]],
-    sums: dict[str, ErrorSums],
-) -> None:
-    """Let every method fill the hidden tokens of these days and add its errors at the scored minutes."""
-    values = np.stack([day.values for day, _ in days])
-    hidden, scored = np.stack([tokens.hidden for _, tokens in days]), np.stack([tokens.scored for _, tokens in days])
-    predicted = reconstruct(model, values, hidden, wanted=scored, day_ids=[day.day_id for day, _ in days])
-    patch = model.config.patch_minutes
-    for row, (day, tokens) in enumerate(days):
-        visible = np.where(np.repeat(tokens.hidden, patch).reshape(day.values.shape), np.float32(np.nan), day.values)
-        cells = np.repeat(tokens.scored, patch).reshape(day.values.shape) & ~np.isnan(day.values)
-        signal = np.nonzero(cells)[0]
-        fills = {
-            "aim": predicted[row],
-            "mean": mean(visible),
-            "nearest": nearest(visible),
-            "linear": linear(visible),
-            "last": last(visible),
-            "person_time_of_day": person_time_of_day(visible, day.other_days, epoch_minutes),
-            "same_minute": same_minute(visible, day.covariance),
-        }
-        for method, fill in fills.items():
-            error_in_unit = normalization.invert(fill)[cells] - day.in_unit[cells]
-            sums[method].add(day.person, signal, fill[cells] - day.values[cells], error_in_unit)
-
-
-def _ratios(sums: dict[str, ErrorSums]) -> dict[str, Any]:
-    """The model's mse over that of each baseline, with a 95 % interval over people where there are enough of them."""
-    aim = sums["aim"]
-    return {
-        method: {
-            "mse_ratio": float(aim.squared.sum() / other.squared.sum()) if other.squared.sum() else None,
-            "interval": interval(aim.person_squared, other.person_squared),
-        }
-        for method, other in sums.items()
-        if method != "aim"
-    }
+    def result(self, task: Task, patch_samples: int) -> TaskResult:
+        """What was added so far."""
+        patch_minutes = patch_samples * self.sample_minutes
+        minutes = task.slots(patch_minutes) * patch_minutes if task.is_temporal else None
+        if not self.days_scored:
+            return TaskResult(self.days_scored, self.days_skipped, minutes)
+        return TaskResult(
+            self.days_scored,
+            self.days_skipped,
+            minutes,
+            methods={method: sums.summary(self.signals) for method, sums in self.sums.items()},
+            aim_over={
+                method: compare(self.sums[AIM], sums) for method, sums in self.sums.items() if method != AIM
+            },
+        )

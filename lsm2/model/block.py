@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lsm2.model.attention import CrossAttention, SelfAttention
 
@@ -26,27 +24,7 @@ class MLP(nn.Module):
         return self.down(F.gelu(self.up(tokens)))
 
 
-class Block(nn.Module):
-    """A block that, where `recompute` is set, keeps only its inputs for the backward pass and computes the rest again there."""
-
-    recompute = False
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """The result of `forward`."""
-        if self.recompute and torch.is_grad_enabled():
-            # Nothing here is random, so no state of a generator has to be kept.
-            return checkpoint(super().__call__, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return super().__call__(*inputs)
-
-
-def recompute_blocks(model: nn.Module, recompute: bool) -> None:
-    """Set `recompute` of every block of a model."""
-    for module in model.modules():
-        if isinstance(module, Block):
-            module.recompute = recompute
-
-
-class SelfBlock(Block):
+class SelfBlock(nn.Module):
     """Self-attention within each day, then the MLP."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, tied_init: float | None) -> None:
@@ -62,7 +40,7 @@ class SelfBlock(Block):
         return tokens + self.mlp(self.norm_mlp(tokens))
 
 
-class CrossBlock(Block):
+class CrossBlock(nn.Module):
     """Attention of queries to the memory of their day, then the MLP."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: int, tied_init: float | None) -> None:

@@ -15,17 +15,20 @@ class Encoder(nn.Module):
     def __init__(self, config: LSM2Config) -> None:
         super().__init__()
         width = config.encoder_width
-        self.embed = nn.Linear(config.patch_minutes, width)
-        self.positions = Positions(config.num_signals, config.num_steps, width, config.position_base)
+        self.embed = nn.Linear(config.patch_samples, width)
+        self.positions = Positions(config.num_signals, config.num_slots, width, config.position_base)
         self.blocks = nn.ModuleList(
-            SelfBlock(width, config.encoder_heads, config.mlp_ratio, config.tied_qk_init) for _ in range(config.encoder_depth)
+            SelfBlock(width, config.encoder_heads, config.mlp_ratio, config.tied_qk_init)
+            for _ in range(config.encoder_depth)
         )
         self.norm = nn.LayerNorm(width)
         nn.init.xavier_uniform_(self.embed.weight)
         nn.init.zeros_(self.embed.bias)
 
     def forward(self, patches: Tensor, ids: Tensor, cu_visible: Tensor) -> Tensor:
-        """patches (T_v, P) float32, ids (T_v,) int64, cu_visible (B + 1,) int32 -> encoded tokens (T_v, width) float32."""
+        """patches (T_v, P) float32, ids (T_v,) int64, cu_visible (B + 1,) int32 -> encoded tokens (T_v,
+        width) float32.
+        """
         tokens = self.embed(patches) + self.positions(ids)
         for block in self.blocks:
             tokens = block(tokens, cu_visible)

@@ -1,4 +1,4 @@
-"""Where a token lies in a day: fixed 2-D sin-cos positions over signal and time step, looked up by token id."""
+"""Where a token lies in a day: fixed 2-D sin-cos positions over signal and slot, looked up by token id."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from torch import Tensor, nn
 
 
 class Positions(nn.Module):
-    """Sin-cos positions (MAE, He et al. 2021): the first half of the dims says which signal, the second half which time step."""
+    """Sin-cos positions (MAE, He et al.
+
+    2021): the first half of the dims says which signal, the second half which slot.
+    """
 
     table: Tensor
 
-    def __init__(self, num_signals: int, num_steps: int, width: int, base: float) -> None:
+    def __init__(self, num_signals: int, num_slots: int, width: int, base: float) -> None:
         super().__init__()
-        signal = _sin_cos(num_signals, width // 2, base).repeat_interleave(num_steps, dim=0)
-        step = _sin_cos(num_steps, width // 2, base).repeat(num_signals, 1)
-        self.register_buffer("table", torch.cat([signal, step], dim=1), persistent=False)
+        signal = _sin_cos(num_signals, width // 2, base).repeat_interleave(num_slots, dim=0)
+        slot = _sin_cos(num_slots, width // 2, base).repeat(num_signals, 1)
+        self.register_buffer("table", torch.cat([signal, slot], dim=1), persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Positions (T, width) float32 of the tokens `ids` (T,) int64, id = signal * num_steps + step."""
+        """Positions (T, width) float32 of the tokens `ids` (T,) int64, id = signal * num_slots + slot."""
         return self.table.index_select(0, ids)
 
 

@@ -1,4 +1,6 @@
-"""The precision of matrix products: bfloat16 where the processor or GPU multiplies it natively, float32 elsewhere."""
+"""The precision of matrix products: bfloat16 where the processor or GPU multiplies it natively, float32
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,18 @@ import torch
 from lsm2.config import Precision
 
 _ROWS, _WIDTH, _OUTPUTS = 512, 384, 1536
-"""A layer of the size that models here have: 0.6 billion floating-point operations, a few milliseconds of a core."""
+"""A layer of the size that models here have: 0.6 billion floating-point operations, a few milliseconds of a
+core.
+"""
 _ROUNDS = 3
 
 
 @functools.cache
 def bfloat16_is_fast(device: torch.device) -> bool:
-    """Whether a linear layer takes less time in bfloat16 than in float32 on this device, found out once per process.
+    """Whether a linear layer takes less time in bfloat16 than in float32 here, found out once per process.
 
-    A GPU is asked; on a CPU both are timed, in turns. PyTorch's product of bfloat16 matrices is 18 times slower than
-    that of float32 on a processor with AVX2 alone.
+    A GPU is asked; on a CPU both are timed, in turns. PyTorch's product of bfloat16 matrices is 18 times
+    slower than that of float32 on a processor with AVX2 alone.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -29,7 +33,9 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     rows, weight = torch.ones(_ROWS, _WIDTH), torch.ones(_OUTPUTS, _WIDTH)
     operands = {dtype: (rows.to(dtype), weight.to(dtype)) for dtype in (torch.float32, torch.bfloat16)}
     with torch.inference_mode():
-        seconds = [{dtype: _seconds(*pair) for dtype, pair in operands.items()} for _ in range(1 + _ROUNDS)][1:]
+        seconds = [{dtype: _seconds(*pair) for dtype, pair in operands.items()} for _ in range(1 + _ROUNDS)][
+            1:
+        ]
     fastest = {dtype: min(round_[dtype] for round_ in seconds) for dtype in operands}
     return fastest[torch.bfloat16] < fastest[torch.float32]
 

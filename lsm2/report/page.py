@@ -1,140 +1,248 @@
-"""report.html: one self-contained page about a run, readable in light and dark, with no script and nothing loaded from elsewhere."""
+"""report.html: one self-contained page about a run, readable in light and dark; its figures lie beside it
+as PNG.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from datetime import datetime
 from html import escape
-from typing import Any
+from pathlib import Path
 
+import numpy as np
+import torch
+
+from lsm2.data.quality import describe
+from lsm2.data.store import DayStore
+from lsm2.errors import InputError
+from lsm2.evaluate.days import fitting_normalization, spread_over_people
+from lsm2.evaluate.machine import describe_machine, describe_versions
+from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
+from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
-from lsm2.report.cohort import MISSING_KINDS
-from lsm2.report.html import document, figure, section, table
-from lsm2.report.plots import METHOD_LABELS
-from lsm2.report.summary import best_methods, gains_over_linear
+from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days
+from lsm2.progress import printable
+from lsm2.report.day_figure import plot_curves, plot_day
+from lsm2.report.figures import plot_gap_error, plot_loss, plot_task_errors, require_matplotlib
+from lsm2.report.html import definitions, document, figure, paragraphs, section
+from lsm2.report.sections import (
+    cohort_section,
+    error_tables,
+    errors_in_units,
+    explanations,
+    settings_section,
+)
+from lsm2.report.summary import headline, spelled_out
+from lsm2.run_folder import RunFolder
+
+TITLE = "How well a model fills gaps in wearable-sensor days"
+CANDIDATE_DAYS = 24
+DAY_TASKS = ("random_80", "temporal_interpolation_180", "signal_imputation_2")
+CURVE_TASKS = ("random_80", "temporal_interpolation_180")
+Figures = dict[str, Path]
+"""PNGs by caption."""
+LONGEST_NAME = 100
+"""Bytes of a day's name in a file name; most file systems allow 255 for all of it."""
+
+
+def write_report(run: RunFolder, store: DayStore | None) -> Path:
+    """Write figures, pictures of a day and report.html into the run folder; returns the page.
+
+    Without an evaluation, a store or metrics the page says what is missing. It also shows pictures that
+    `lsm2 plot` wrote.
+    """
+    require_matplotlib()
+    evaluation = read_evaluation(run)
+    notes: list[str] = []
+    curves: Figures = {}
+    days: Figures = {}
+    if store is None:
+        notes.append(
+            "The data store is not where it was in training, so no day is shown; "
+            "`lsm2 report RUN --data STORE` names it."
+        )
+    elif not run.model_folder.is_dir():
+        notes.append("Training has not reached a checkpoint, so no reconstruction is shown.")
+    else:
+        curves, days = _day_figures(run, store)
+    for picture in sorted(run.path.glob("day-*.png")):
+        if picture not in days.values():
+            days[picture.stem] = picture
+    page = render_page(
+        run=run,
+        evaluation=evaluation,
+        store=store,
+        curves=curves,
+        errors=_error_figures(run, evaluation),
+        days=days,
+        training=_training_figures(run),
+        notes=notes,
+    )
+    return run.write_text(run.report_file, page)
+
+
+def write_day_picture(run: RunFolder, store: DayStore, day_id: str, task: str) -> Path:
+    """Write the picture of one day into the run folder; raises InputError where the task cannot be done on
+    it.
+    """
+    require_matplotlib()
+    path = day_picture(run, day_id, task)
+    day = reconstruct_day(trained_model(run), store, day_id, task)
+    if day is None:
+        raise InputError(f"day {day_id!r} has too little data for {task}; choose another day or task")
+    plot_day(path, day)
+    return path
+
+
+def day_picture(run: RunFolder, day_id: str, task: str) -> Path:
+    """Where the picture of a day lies in its run folder."""
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in day_id)
+    if len(name.encode()) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(day_id.encode()).hexdigest()[:12]}"
+    return run.path / f"day-{name}-{task}.png"
 
 
 def render_page(
     *,
-    name: str,
-    config: dict[str, Any],
-    metrics: Sequence[dict[str, Any]],
-    evaluation: dict[str, Any] | None,
-    cohort: dict[str, Any] | None,
-    figures: dict[str, bytes],
+    run: RunFolder,
+    evaluation: Evaluation | None,
+    store: DayStore | None,
+    curves: Figures,
+    errors: Figures,
+    days: Figures,
+    training: Figures,
     notes: Sequence[str] = (),
 ) -> str:
-    """The page as HTML: figures are PNGs by caption; notes say what could not be shown, and why; evaluation and cohort may be absent."""
-    parts = [f"<h1>{escape(name)}</h1>", f'<p class="soft">{escape(_subtitle(config, metrics))}</p>']
-    if evaluation:
-        gains = "".join(f"<p>{escape(line)}</p>" for line in gains_over_linear(evaluation))
-        parts += [
-            f'<div class="headline">{gains}</div>' if gains else "",
-            section("Reconstruction of hidden data", _evaluation(evaluation)),
-        ]
-    else:
-        parts.append('<div class="headline"><p>Not evaluated yet: <code>lsm2 evaluate RUN --data STORE</code> adds the numbers.</p></div>')
-    parts += [f"<p>{escape(note)}</p>" for note in notes]
-    parts += [figure(caption, png) for caption, png in figures.items()]
-    if evaluation:
-        parts.append(section("Signal by signal", _per_signal(evaluation)))
-    if cohort:
-        parts.append(section("The data", _cohort(cohort)))
-    parts.append(section("Settings", _settings(config)))
-    return document(name, parts)
-
-
-def _subtitle(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    model = config["model"]
-    said = [
-        f"AIM masked autoencoder, encoder {model['encoder_width']} wide and {model['encoder_depth']} deep, decoder {model['decoder']}",
-        f"trained on {len(config['train_subjects'])} people, {len(config['heldout_subjects'])} held out",
+    """The page as HTML, with these figures in their sections; notes say what could not be shown, and why."""
+    config = run.config
+    people = f"{len(config['train_subjects'])} people"
+    purpose = (
+        f"A masked autoencoder (AIM) was trained on days of {people} to fill in data that is missing. "
+        "This page says how well it fills in parts of days that were measured but hidden from it, beside "
+        "simple methods that see the same."
+    )
+    parts = [
+        f"<h1>{escape(TITLE)}</h1>",
+        paragraphs([purpose]),
+        definitions(_facts(run, evaluation, store), "grid"),
+        f'<div class="headline">{paragraphs(_headline(evaluation))}</div>',
+        paragraphs(notes),
+        _figures(curves),
     ]
+    if evaluation and evaluation.scored:
+        parts.append(section("How to read the numbers", explanations()))
+        parts.append(section("Errors of every method", error_tables(evaluation) + _figures(errors)))
+        parts.append(section("Errors in the signals' units", errors_in_units(evaluation)))
+    if days:
+        parts.append(section("Whole days as the model sees them", _figures(days)))
+    if training:
+        parts.append(section("Training", _figures(training)))
+    if store:
+        parts.append(section("The data", cohort_section(describe(store))))
+    parts.append(section("Settings", settings_section(config)))
+    return document(f"{TITLE}: {printable(run.path.resolve().name)}", parts)
+
+
+def _headline(evaluation: Evaluation | None) -> list[str]:
+    if evaluation is None:
+        return ["Not evaluated yet: `lsm2 evaluate RUN --data STORE` adds the numbers."]
+    return headline(evaluation) or ["The evaluation scored none of the tasks that are summed up here."]
+
+
+def _facts(run: RunFolder, evaluation: Evaluation | None, store: DayStore | None) -> list[tuple[str, str]]:
+    """What the page is about, when it was made, with which data, machine and versions."""
+    config, model, metrics = run.config, run.config["model"], run.metrics
+    trained = f"{len(config['train_subjects'])} people, {len(config['heldout_subjects'])} held out"
     if metrics:
         minutes = metrics[-1].get("seconds", 0) / 60
-        said.append(f"{metrics[-1]['step']} steps" + (f" in {minutes:.1f} min" if minutes else ""))
-    return "; ".join(said)
-
-
-def _evaluation(evaluation: dict[str, Any]) -> str:
-    rows, settings = [], evaluation["settings"]
-    for name, results in evaluation["generative"].items():
-        best = best_methods(results)
-        cells = [TASKS[name].label if name in TASKS else name]
-        marks = [""]
-        for method in METHOD_LABELS:
-            cells.append(f"{results[method]['mse']:.3f}")
-            marks.append("best" if method in best else "")
-        interval = results["aim"]["mse_interval"]
-        cells += [f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "too few people", f"{results['aim']['num_minutes']:,}"]
-        rows.append((cells, [*marks, "", ""]))
-    header = ["task", *METHOD_LABELS.values(), "AIM, 95 % over people", "minutes scored"]
-    whom = "some of them seen in training" if settings.get("all_people") else "none of them seen in training"
-    caption = (
-        "Mean squared error on normalised values: 1 is a signal's variance in training. "
-        f"{settings['num_days']} days of {settings['num_people']} people, {whom}; best in blue"
-    )
-    skipped = [f"{name} ({info['days_skipped']} days)" for name, info in evaluation["tasks"].items() if info["days_skipped"]]
-    notes = [
-        "Every method is scored on the same hidden, really measured minutes. The simple fills see every measured minute outside the hidden "
-        "tokens, also in tokens with too little data for the model. The person's time of day also sees all other days of that person; the "
-        "model sees one day. Same minute: linear regression on the signals visible in that minute, as they go together in other people.",
-        f"Days with too little data for a task are left out of it: {', '.join(skipped)}." if skipped else "",
+        trained += f"; {metrics[-1]['step']} steps" + (f" in {minutes:.1f} min" if minutes else "")
+    data = str(store.path) if store else config.get("store", {}).get("path", "unknown")
+    now = datetime.now().astimezone()
+    facts = [
+        ("run", str(run.path.resolve())),
+        ("data", data),
+        (
+            "model",
+            f"encoder {model['encoder_width']} wide and {model['encoder_depth']} deep, decoder "
+            f"{model['decoder']}",
+        ),
+        ("trained on", trained),
     ]
-    return table(header, rows, caption) + "".join(f'<p class="soft">{escape(note)}</p>' for note in notes if note)
-
-
-def _per_signal(evaluation: dict[str, Any]) -> str:
-    blocks = []
-    for name, results in evaluation["generative"].items():
-        rows = []
-        for signal, aim in results["aim"]["per_signal"].items():
-            per_method = {method: results[method]["per_signal"][signal] for method in METHOD_LABELS}
-            best = best_methods(per_method)
-            cells = [signal.replace("_", " "), *(f"{result['mse']:.3f}" for result in per_method.values())]
-            in_unit = [_number(per_method[method]["mae_in_unit"]) for method in ("aim", "linear")]
-            rows.append(
-                ([*cells, *in_unit, aim["unit"] or "-"], ["", *("best" if method in best else "" for method in per_method), "", "", ""])
-            )
-        header = ["signal", *METHOD_LABELS.values(), "AIM, mean absolute", "linear, mean absolute", "unit"]
-        errors = table(header, rows, "Mean squared error on normalised values; mean absolute error in the signal's unit")
-        blocks.append(f"<details><summary>{escape(TASKS[name].label if name in TASKS else name)}</summary>{errors}</details>")
-    return "\n".join(blocks)
-
-
-def _cohort(cohort: dict[str, Any]) -> str:
-    low, high = cohort["missing_of_days"]
-    facts = (
-        f"{cohort['num_days']} days of {cohort['num_people']} people, {cohort['num_signals']} signals every {cohort['epoch_minutes']} min. "
-        f"{cohort['missing']:.0%} of it is missing ({low:.0%} to {high:.0%} a day)."
-    )
-    kinds = [([label, f"{cohort['missing_kinds'][kind]:.1%}"], ["", ""]) for kind, label in MISSING_KINDS.items()]
-    rows = []
-    for signal in cohort["per_signal"]:
-        gap, quantiles = signal["median_gap_minutes"], signal["quantiles"]
-        numbers = [_number(q) for q in quantiles] if quantiles else ["-"] * 3
-        rows.append(
+    if evaluation:
+        settings = evaluation.settings
+        facts.append(
             (
-                [signal["name"].replace("_", " "), signal["unit"] or "-", f"{signal['missing']:.0%}", f"{gap:g}" if gap else "-", *numbers],
-                [""] * 7,
+                "evaluated",
+                f"{_minute(datetime.fromisoformat(settings.made))} on {settings.machine}, in "
+                f"{settings.precision}, with {settings.versions}",
             )
         )
-    tables = table(["missing", "of all minutes"], kinds) + (
-        "<details><summary>Each signal</summary>"
-        + table(["signal", "unit", "missing", "median gap (min)", "5 %", "median", "95 %"], rows)
-        + "</details>"
+    here = describe_machine(torch.device("cpu"))
+    facts.append(("page made", f"{_minute(now)} on {here}, with {describe_versions()}"))
+    return [(term, printable(meaning)) for term, meaning in facts]
+
+
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M %z}"
+
+
+def _figures(figures: Figures) -> str:
+    return "".join(figure(caption, path.read_bytes()) for caption, path in figures.items())
+
+
+def _error_figures(run: RunFolder, evaluation: Evaluation | None) -> Figures:
+    figures = {}
+    if evaluation and evaluation.scored:
+        path = figures["Error of every method on every task"] = run.path / "task_errors.png"
+        plot_task_errors(path, evaluation)
+        if any(task.minutes for task in evaluation.scored.values()):
+            path = figures["Error by length of the gap, and of the forecast"] = run.path / "gap_error.png"
+            plot_gap_error(path, evaluation)
+    return figures
+
+
+def _training_figures(run: RunFolder) -> Figures:
+    figures = {}
+    if any(line.get("loss") is not None for line in run.metrics):
+        path = figures["Training loss"] = run.path / "loss.png"
+        plot_loss(path, run.metrics)
+    return figures
+
+
+def _day_figures(run: RunFolder, store: DayStore) -> tuple[Figures, Figures]:
+    """One signal, and all, of the fullest of some days of held-out people (of anyone, where none is)."""
+    model = trained_model(run)
+    fitting_normalization(model, store)
+    day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
+    candidates = spread_over_people(
+        unseen_days(run, store) or range(len(store)), day_ids, subjects, CANDIDATE_DAYS
     )
-    looked_at = f'<p class="soft">Missingness and quantiles over {cohort["num_days_looked_at"]} days.</p>'
-    return f"<p>{escape(facts)}</p>{tables}{looked_at}"
+    fullest = max(candidates, key=lambda index: np.isfinite(store.values(index)).sum())
+    day_id = day_ids[fullest]
+    reconstructed: dict[str, ReconstructedDay] = {}
+    for task in DAY_TASKS:
+        day = reconstruct_day(model, store, day_id, task)
+        if day is not None:
+            reconstructed[task] = day
+    curves, days = {}, {}
+    with_curve = [reconstructed[task] for task in CURVE_TASKS if task in reconstructed]
+    if with_curve:
+        signal = _signal_to_show(with_curve[0])
+        name = spelled_out(store.signals[signal].name)
+        caption = f"A day of a person: {name}, what was hidden from the model, and what it filled in"
+        path = curves[caption] = run.path / "curve.png"
+        plot_curves(path, with_curve, signal)
+    for task, day in reconstructed.items():
+        path = days[f"{printable(day_id)}: {TASKS[task].phrase}"] = day_picture(run, day_id, task)
+        plot_day(path, day)
+    return curves, days
 
 
-def _settings(config: dict[str, Any]) -> str:
-    model = {key: value for key, value in config["model"].items() if key != "masking"}
-    tables = [("model", model), ("masking", config["model"].get("masking", {})), ("training", config["train"])]
-    shown = [
-        table([title, ""], [([key.replace("_", " "), str(value)], ["", ""]) for key, value in values.items()]) for title, values in tables
+def _signal_to_show(day: ReconstructedDay) -> int:
+    """A heart rate, which most people can read, if much of it was measured; else what was measured most."""
+    measured = (~np.isnan(day.measured)).sum(axis=1)
+    rates = [
+        n for n, signal in enumerate(day.signals) if signal.unit == "bpm" and measured[n] > measured.max() / 2
     ]
-    return f'<div class="columns">{"".join(shown)}</div>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return rates[0] if rates else int(measured.argmax())

@@ -1,38 +1,79 @@
-"""The words and marks that the table on the terminal and the page share."""
+"""The words that the terminal and the page share: the headline, and names as they are shown."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.results import Comparison, Evaluation, TaskResult
 from lsm2.evaluate.tasks import TASKS
+from lsm2.progress import printable
 
-HEADLINE_TASKS = ("random_80", "signal_imputation_2")
-
-
-def best_methods(results: dict[str, dict[str, Any]]) -> set[str]:
-    """The methods of one task with the lowest mean squared error."""
-    lowest = min(result["mse"] for result in results.values())
-    return {method for method, result in results.items() if result["mse"] == lowest}
+HEADLINE_TASKS = ("random_80", "temporal_interpolation_60", "signal_imputation_2")
 
 
-def gains_over_linear(evaluation: dict[str, Any]) -> list[str]:
-    """One sentence for each headline task: what AIM gained over linear interpolation, or lost."""
-    lines = []
-    for name in HEADLINE_TASKS:
-        results = evaluation["generative"].get(name)
-        if results is None:
-            continue
-        aim, linear = results["aim"]["mse"], results["linear"]["mse"]
-        better = "lower" if aim <= linear else "HIGHER"
-        interval = evaluation["tasks"][name]["aim_over"]["linear"]["interval"]
-        certainty = f"; ratio {interval[0]:.2f} to {interval[1]:.2f} with 95 % over people" if interval else ""
-        winner = "" if "aim" in best_methods(results) else f"; best: {_winners(results)}"
-        lines.append(
-            f"{TASKS[name].label}: AIM's squared error is {abs(1 - aim / linear):.0%} {better} than linear interpolation's "
-            f"({aim:.3f} against {linear:.3f}{certainty}){winner}"
+def headline(evaluation: Evaluation) -> list[str]:
+    """For each headline task: AIM against the best fill, whether it is worse than the mean, and who sees
+    more.
+    """
+    return [
+        f"{_capitalised(TASKS[name].phrase)}: {_verdict(evaluation.tasks[name])}"
+        for name in HEADLINE_TASKS
+        if name in evaluation.scored
+    ]
+
+
+def spelled_out(name: str) -> str:
+    """A printable name with spaces for underscores."""
+    return printable(name.replace("_", " "))
+
+
+def _capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _verdict(task: TaskResult) -> str:
+    best = task.best_fill()
+    aim, fill = task.aim.mse, task.methods[best].mse
+    comparison = task.aim_over[best]
+    label = METHODS[best].label
+    figures = f"({aim:.3f} against {fill:.3f}; {_interval(comparison)})"
+    low, high = comparison.interval or (comparison.mse_ratio, comparison.mse_ratio)
+    if comparison.mse_ratio is None or low is None or high is None:
+        said = [f"the best simple fill, {label}, makes no error; AIM's squared error is {aim:.3g}."]
+    elif low <= 1 <= high and low < high:
+        said = [
+            f"AIM cannot be told apart from the best simple fill, {label}. Its squared error is "
+            f"{_change(comparison.mse_ratio)} {figures}."
+        ]
+    elif aim < fill:
+        said = [
+            f"AIM is better than every simple fill. Its squared error is {_change(comparison.mse_ratio)} "
+            f"than that of {label}, the best of them {figures}."
+        ]
+    else:
+        said = [
+            f"AIM is WORSE than the best simple fill. Its squared error is {_change(comparison.mse_ratio)} "
+            f"than that of {label} {figures}."
+        ]
+    if aim > task.methods["mean"].mse and best != "mean":
+        said.append(f"AIM is even worse than the training mean ({task.methods['mean'].mse:.3f}).")
+    for name in task.better_with_other_days():
+        said.append(
+            f"{METHODS[name].marked_label} has {task.methods[name].mse:.3f}; it sees the person's other "
+            "days, which AIM does not."
         )
-    return lines
+    return " ".join(said)
 
 
-def _winners(results: dict[str, dict[str, Any]]) -> str:
-    return ", ".join(sorted(method.replace("_", " ") for method in best_methods(results)))
+def _change(ratio: float) -> str:
+    """How far a ratio lies from 1, in words."""
+    percent = round(100 * abs(ratio - 1))
+    if percent == 0:
+        return "less than 1 % lower" if ratio < 1 else "less than 1 % higher"
+    return f"{percent:,} % {'lower' if ratio < 1 else 'higher'}"
+
+
+def _interval(comparison: Comparison) -> str:
+    if comparison.interval is None:
+        return "too few people for an interval"
+    low, high = comparison.interval
+    return f"95 % interval over people: {_change(low)} to {_change(high)}"

@@ -2,66 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from lsm2.evaluate.tasks import TASKS
-from lsm2.report.cohort import MISSING_KINDS
-from lsm2.report.plots import METHOD_LABELS
-from lsm2.report.summary import best_methods
-
-WIDTH_OF_FILES = 120
+from lsm2.data.quality import MISSING_KINDS, Cohort
+from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.results import Evaluation
+from lsm2.progress import PlainConsole
 
 
-def show_evaluation(evaluation: dict[str, Any]) -> None:
-    """Print tasks x methods, the best of each task marked by an asterisk and bold type."""
-    settings = evaluation["settings"]
+def show_evaluation(evaluation: Evaluation) -> None:
+    """Print tasks x methods; an asterisk and bold type mark the best method that sees one day only."""
+    settings = evaluation.settings
     table = Table(
-        title=f"mean squared error, normalised; {settings['num_days']} days of {settings['num_people']} people; * best",
+        title=f"mean squared error, normalised; {settings.num_days} days of {settings.num_people} people",
         title_justify="left",
     )
     table.add_column("task", no_wrap=True)
-    for label in METHOD_LABELS.values():
-        table.add_column(label, justify="right")
+    for method in METHODS.values():
+        table.add_column(method.marked_label, justify="right")
     table.add_column("minutes", justify="right")
-    for name, results in evaluation["generative"].items():
-        best = best_methods(results)
-        cells = [f"[bold]{results[m]['mse']:.3f}*[/bold]" if m in best else f"{results[m]['mse']:.3f} " for m in METHOD_LABELS]
-        table.add_row(TASKS[name].label, *cells, f"{results['aim']['num_minutes']:,}")
-    console = _console()
+    for name, task in evaluation.scored.items():
+        best = task.best_methods()
+        cells = []
+        for method in METHODS:
+            error = f"{task.methods[method].mse:.3f}"
+            cells.append(Text(f"{error}*", "bold") if method in best else f"{error} ")
+        table.add_row(name, *cells, f"{task.aim.num_minutes:,}")
+    console = PlainConsole()
     console.print(table)
-    for name, info in evaluation["tasks"].items():
-        if info["days_skipped"]:
-            console.print(f"{TASKS[name].label}: left out days with too little data: {info['days_skipped']}")
-
-
-def show_cohort(cohort: dict[str, Any]) -> None:
-    """Print what `lsm2.report.cohort.describe` found."""
-    console = _console()
-    low, high = cohort["missing_of_days"]
     console.print(
-        f"{cohort['num_people']} people, {cohort['num_days']} days, {cohort['num_signals']} signals, "
-        f"{cohort['samples_per_day']} samples a day (every {cohort['epoch_minutes']} min)"
+        "* the best method that sees one day; † sees the person's other days; about 1: the training mean"
+    )
+    if evaluation.constant_signals:
+        names = ", ".join(evaluation.constant_signals)
+        console.print(f"not scored, as they never vary in the training data: {names}")
+    for name, task in evaluation.tasks.items():
+        if task.days_skipped:
+            console.print(f"{name}: {task.days_skipped} days left out, which have too little data")
+
+
+def show_cohort(cohort: Cohort) -> None:
+    """Print what `lsm2.data.quality.describe` found."""
+    console = PlainConsole()
+    low, high = cohort.missing_of_days
+    console.print(
+        f"{cohort.num_people} people, {cohort.num_days} days, {cohort.num_signals} signals, "
+        f"{cohort.samples_per_day} samples a day (every {cohort.sample_minutes} min)"
     )
     console.print(
-        f"{cohort['missing']:.1%} missing, {low:.1%} to {high:.1%} a day (over {cohort['num_days_looked_at']} days); of all minutes:"
+        f"{cohort.missing:.1%} missing, {low:.1%} to {high:.1%} a day "
+        f"(over {cohort.num_days_looked_at} days); of all minutes:"
     )
     for kind, label in MISSING_KINDS.items():
-        console.print(f"  {cohort['missing_kinds'][kind]:6.1%}  {label}")
+        console.print(f"  {cohort.missing_kinds[kind]:6.1%}  {label}")
     table = Table()
-    table.add_column("signal", no_wrap=True)
-    table.add_column("unit")
-    for title in ("missing", "median gap (min)", "5 %", "median", "95 %"):
-        table.add_column(title, justify="right")
-    for signal in cohort["per_signal"]:
-        quantiles = [f"{q:.4g}" for q in signal["quantiles"]] if signal["quantiles"] else ["never measured", "", ""]
-        gap = f"{signal['median_gap_minutes']:g}" if signal["median_gap_minutes"] else "-"
-        table.add_row(signal["name"], signal["unit"], f"{signal['missing']:.1%}", gap, *quantiles)
+    # Where the terminal is narrow, names break and numbers stay whole.
+    table.add_column("signal", overflow="fold")
+    table.add_column("unit", no_wrap=True)
+    for title in ("missing", "median\ngap (min)", "5 %", "median", "95 %"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for signal in cohort.per_signal:
+        quantiles = [f"{q:.4g}" for q in signal.quantiles] if signal.quantiles else ["never measured", "", ""]
+        gap = f"{signal.median_gap_minutes:g}" if signal.median_gap_minutes else "-"
+        table.add_row(signal.name, signal.unit, f"{signal.missing:.1%}", gap, *quantiles)
     console.print(table)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH_OF_FILES)

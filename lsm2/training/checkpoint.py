@@ -1,4 +1,4 @@
-"""Checkpoints that a crash at any byte cannot spoil: written beside, hashed, and only then given their name."""
+"""Checkpoints that a crash at any byte cannot spoil: written beside, hashed, and then given their name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lsm2.data.durable import file_sha256, fsync
 from lsm2.errors import InputError
+from lsm2.files import file_sha256, fsync
 
 FORMAT_VERSION = 1
 STATE, MANIFEST = "state.json", "manifest.json"
@@ -31,20 +32,37 @@ class Checkpoint:
     """By file name without its ending, then by tensor name."""
 
 
-def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], keep: int) -> Path:
-    """Write folder/step_00000200: NAME.safetensors per entry of `tensors`, state.json, manifest.json; then delete all but `keep`."""
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], keep: int
+) -> Path:
+    """Write folder/step_00000200: NAME.safetensors per entry of `tensors`, state.json, manifest.json; then
+    delete all but `keep`.
+    """
     path = folder / f"step_{step:08d}"
     part = folder / f".{path.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    for name, values in tensors.items():
-        save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, part / f"{name}.safetensors")
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n")
-    files = {file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)} for file in sorted(part.iterdir())}
+    for name, values in tensors.items():
+        file = part / f"{name}.safetensors"
+        try:
+            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
+        except SafetensorError as error:
+            raise OSError(
+                f"{path} could not be written ({error}); make room and continue with --resume"
+            ) from error
+        # safetensors lets only the owner read its files; whoever may read the state may read the weights.
+        shutil.copymode(part / STATE, file)
+    files = {
+        file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
+        for file in sorted(part.iterdir())
+    }
     for name in files:
         fsync(part / name)
     # Last, so that a folder with a manifest is complete.
-    (part / MANIFEST).write_text(json.dumps({"format_version": FORMAT_VERSION, "files": files}, indent=1) + "\n")
+    (part / MANIFEST).write_text(
+        json.dumps({"format_version": FORMAT_VERSION, "files": files}, indent=1) + "\n"
+    )
     fsync(part / MANIFEST)
     fsync(part)
     if path.exists():
@@ -57,7 +75,8 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, Mapping[str, 
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest intact checkpoint of a folder, with a warning for each damaged one that is newer; None if there never was one.
+    """The newest intact checkpoint of a folder, with a warning for each damaged one that is newer; None if
+    there never was one.
 
     Raises InputError if there are checkpoints but none is intact.
     """
@@ -67,9 +86,15 @@ def load_newest(folder: Path) -> Checkpoint | None:
             return _load(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(path)
-            warnings.warn(f"checkpoint {path} is damaged ({error}); looking for the one before", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"checkpoint {path} is damaged ({error}); looking for the one before",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     if damaged:
-        raise InputError(f"no checkpoint in {folder} is intact; restore one from a copy, or train anew into another folder")
+        raise InputError(
+            f"no checkpoint in {folder} is intact; restore one from a copy, or train anew into another folder"
+        )
     return None
 
 
@@ -79,10 +104,16 @@ def _load(path: Path) -> Checkpoint:
         raise ValueError(f"format_version is {manifest['format_version']}, not {FORMAT_VERSION}")
     for name, expected in manifest["files"].items():
         if (path / name).stat().st_size != expected["bytes"]:
-            raise ValueError(f"{name} has {(path / name).stat().st_size} bytes instead of {expected['bytes']}")
+            raise ValueError(
+                f"{name} has {(path / name).stat().st_size} bytes instead of {expected['bytes']}"
+            )
         if file_sha256(path / name) != expected["sha256"]:
             raise ValueError(f"{name} has changed: its sha256 differs")
-    tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in manifest["files"] if name.endswith(".safetensors")}
+    tensors = {
+        name.removesuffix(".safetensors"): load_file(path / name)
+        for name in manifest["files"]
+        if name.endswith(".safetensors")
+    }
     return Checkpoint(path, json.loads((path / STATE).read_bytes()), tensors)
 
 

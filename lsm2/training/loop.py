@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,23 @@ from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.model.files import save_model
-from lsm2.model.mae import LSM2
-from lsm2.training.batches import StepBatches, Waited, load_steps
-from lsm2.training.checkpoint import load_newest, save_checkpoint
-from lsm2.training.metrics import Metrics
+from lsm2.model.lsm2 import LSM2
+from lsm2.model.pretrained import save_model
+from lsm2.run_folder import RunFolder
+from lsm2.training.batches import StepBatches, Waited, load_steps, loader_failures_in_words
+from lsm2.training.checkpoint import Checkpoint, load_newest, save_checkpoint
+from lsm2.training.metrics import Metrics, describe_start
+from lsm2.training.objective import Reconstruction
 from lsm2.training.optim import learning_rate
-from lsm2.training.ranks import Ranks, join_ranks
-from lsm2.training.run import begin_run, run_settings
-from lsm2.training.step import Trainer, read
+from lsm2.training.parallel import Ranks, join_ranks
+from lsm2.training.settings import run_settings, settle
+from lsm2.training.step import Trainer, fetch_result
+from lsm2.training.stop import stop_signals
 
 GPU_LAG = 8
-"""Steps that a GPU may be behind before its results are read: by then they are there, and nothing waits."""
+"""Steps that a GPU may be behind before its results are read: by then they are ready, and nothing waits."""
+MOST_SKIPPED_IN_A_ROW = 20
+"""After so many steps that were not finite, one after the other, skipping more would train nothing."""
 
 
 def pretrain(
@@ -37,76 +39,151 @@ def pretrain(
     out: Path | str,
     *,
     resume: bool = False,
+    initial: Path | str | None = None,
     stop_after: int | None = None,
 ) -> Path:
-    """Pre-train a model on a store's days into the run folder `out`, which is returned: config.json, model/, checkpoints/, metrics.jsonl.
+    """Pre-train a model on a store's days into the run folder `out`, which is returned; `lsm2.run_folder`
+    says what it holds.
 
-    People are held out by `heldout_fraction` and `seed`; the normalisation is fitted on the others. `resume` continues from the newest
-    intact checkpoint, bit for bit on the same machine with as many ranks; where there is no run yet, it begins one. SIGTERM, Ctrl-C or
-    reaching step `stop_after` end it early with a checkpoint. Runs under torchrun too. Raises InputError for a folder in use, settings that
-    are not those of the run to resume, a store that does not fit, and a loss or gradient that is not finite when `non_finite` is "stop".
+    People are held out by `heldout_fraction` and `seed`; the normalisation is fitted on the others. `resume`
+    continues from the newest intact checkpoint, bit for bit on the same machine with as many ranks; where
+    there is no run yet, it begins one. `initial` names a run, a model folder or a hub id whose weights and
+    normalisation training begins from. Reaching step `stop_after` ends it early with a checkpoint; so do
+    SIGTERM and Ctrl-C, which then raise SystemExit(143) and KeyboardInterrupt. Runs under torchrun too.
+
+    Raises InputError for a folder in use, settings that are not those of the run to resume, a store or
+    initial weights that do not fit, and a loss or gradient that is not finite when `non_finite` is "stop".
     """
-    out = Path(out)
+    run = RunFolder(Path(out))
     with join_ranks(train_config.device) as ranks:
-        settings = run_settings(model_config, train_config, store)
+        train_config, initial = settle(train_config, initial, run, resume, ranks)
+        settings = run_settings(model_config, train_config, store, initial)
         if ranks.writes:
-            begin_run(out, settings, resume)
+            run.begin(settings, resume)
         ranks.barrier()
-        _train(model_config, train_config, store, out, settings["train_subjects"], ranks, stop_after)
-    return out
+        _train(model_config, train_config, store, run, settings, ranks, stop_after)
+    return run.path
 
 
 def _train(
     model_config: LSM2Config,
-    config: TrainConfig,
+    train_config: TrainConfig,
     store: DayStore,
-    out: Path,
-    people: list[str],
+    run: RunFolder,
+    settings: dict[str, Any],
     ranks: Ranks,
     stop_after: int | None,
 ) -> None:
+    # The model, its optimizer and how far they are: new, from given weights, or from the newest checkpoint.
+    people = settings["train_subjects"]
     indices = store.indices_of(people)
-    checkpoint = load_newest(out / "checkpoints")
-    state: dict[str, Any] = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
-    normalization = Normalization.from_dict(state["normalization"]) if checkpoint else Normalization.fit(store, indices)
-    trainer = Trainer(_new_model(model_config, normalization, config.seed), config, ranks)
+    checkpoint = load_newest(run.checkpoints_folder)
+    state = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
+    model = _begin_model(model_config, store, people, settings["initial"], train_config.seed, checkpoint)
+    trainer = Trainer(Reconstruction(model), train_config, ranks)
     if checkpoint:
         trainer.restore(checkpoint.tensors)
-    first, last = state["step"], min(config.steps, stop_after or config.steps)
-    batches = StepBatches(store, indices, normalization, model_config, config, ranks)
-    lag = GPU_LAG if ranks.device.type == "cuda" else 0
 
-    loader = Waited(load_steps(batches, first, last, ranks.device))
+    # Which steps are left, and what each trains on.
+    first = state["step"]
+    last = min(train_config.steps, stop_after or train_config.steps)
+    assert model.normalization is not None
+    batches = StepBatches(store, indices, model.normalization, model_config, train_config, ranks)
+    if checkpoint and first >= last and ranks.writes:
+        # A run killed between its last checkpoint and its model has a model of before, or none.
+        save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization)
 
-    with Metrics(out / "metrics.jsonl" if ranks.writes else None, first, config.steps, state["seconds"]) as metrics:
+    # Closing the loader ends its processes whatever happens: at its exit Python would wait for them without
+    # end.
+    with (
+        loader_failures_in_words(),
+        contextlib.closing(load_steps(batches, first, last, ranks.device)) as steps,
+        Metrics(
+            run.metrics_file if ranks.writes else None, first, train_config.steps, state["seconds"]
+        ) as metrics,
+        stop_signals(metrics.message) as stop,
+    ):
+        metrics.message(describe_start(model, store, settings, ranks, first))
+        loader = Waited(steps)
+        unread: deque[tuple[int, torch.Tensor]] = deque()
+        stopping, skipped = False, 0
+        for step, micro_batches in enumerate(loader, start=first):
+            # Train on the step's days.
+            unread.append((step, trainer.step(step, micro_batches, stop.asked)))
 
-        def report(step: int, result: torch.Tensor) -> bool:
-            numbers = read(result)
-            days = batches.days(step)
-            metrics.record(step + 1, numbers, learning_rate(step, config), len(days), loader.seconds)
-            if not numbers.finite:
-                _refuse_or_tell(step + 1, days, config, metrics)
-            return numbers.stop
+            # Read and report what is ready; all of it before anything is saved.
+            saving = (step + 1) % train_config.checkpoint_every == 0 or step + 1 == last
+            lag = GPU_LAG if ranks.device.type == "cuda" else 0
+            while len(unread) > (0 if saving or stopping else lag):
+                number, result = unread.popleft()
+                found = fetch_result(result)
+                days = batches.days(number)
+                rate = learning_rate(number, train_config)
+                metrics.record(number + 1, found, rate, len(days), loader.seconds)
+                stopping |= found.stop
+                skipped = 0 if found.finite else skipped + 1
+                if not found.finite:
+                    _refuse_or_tell(number + 1, skipped, days, train_config, metrics)
 
-        def save(steps_done: int) -> None:
-            if ranks.writes:
-                state = {"step": steps_done, "seconds": metrics.seconds, "normalization": normalization.to_dict()}
-                save_checkpoint(out / "checkpoints", steps_done, trainer.tensors(), state, config.keep_checkpoints)
-                save_model(out / "model", model_config, trainer.average, normalization)
-            ranks.barrier()
+            # Save, and stop where a signal or `stop_after` says so.
+            if saving or stopping:
+                if ranks.writes:
+                    progress = {"step": step + 1, "seconds": metrics.seconds}
+                    state = progress | {"normalization": model.normalization.to_dict()}
+                    keep = train_config.keep_checkpoints
+                    save_checkpoint(run.checkpoints_folder, step + 1, trainer.tensors(), state, keep)
+                    save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization)
+                ranks.barrier()
+            if (stopping or step + 1 == last) and step + 1 < train_config.steps:
+                metrics.message(
+                    f"stopped after step {step + 1} of {train_config.steps}; continue with --resume"
+                )
+                break
+    if stopping and step + 1 < train_config.steps:
+        stop.end_process()
+    if last == train_config.steps:
+        metrics.message(metrics.describe_end(run.path, store.path))
 
-        with stop_signals() as asked_to_stop:
-            unread: deque[tuple[int, torch.Tensor]] = deque()
-            for step, micro_batches in enumerate(loader, start=first):
-                unread.append((step, trainer.step(step, micro_batches, asked_to_stop.is_set())))
-                stopping = len(unread) > lag and report(*unread.popleft())
-                if stopping or (step + 1) % config.checkpoint_every == 0 or step + 1 == last:
-                    while unread:
-                        stopping |= report(*unread.popleft())
-                    save(step + 1)
-                    if stopping or step + 1 == last < config.steps:
-                        metrics.message(f"stopped after step {step + 1} of {config.steps}; continue with --resume")
-                        break
+
+def _begin_model(
+    config: LSM2Config,
+    store: DayStore,
+    people: list[str],
+    initial: str | None,
+    seed: int,
+    checkpoint: Checkpoint | None,
+) -> LSM2:
+    """The model with its normalisation; its weights are new or those of `initial`, and a checkpoint is
+    restored later.
+    """
+    if checkpoint:
+        return _new_model(config, Normalization.from_dict(checkpoint.state["normalization"]), seed)
+    if initial is None:
+        normalization = Normalization.from_moments(store.signals, store.moments_of(people))
+        return _new_model(config, normalization, seed)
+    given = LSM2.from_pretrained(initial)
+    names = [signal.name for signal in store.signals]
+    if given.normalization is None or [signal.name for signal in given.normalization.signals] != names:
+        raise InputError(
+            f"the model in {initial} reads other signals than {store.path} holds: {', '.join(names)}"
+        )
+    model = _new_model(config, given.normalization, seed)
+    ours, theirs = model.state_dict(), given.state_dict()
+    different = sorted(
+        name for name in ours.keys() | theirs.keys() if _shape(ours, name) != _shape(theirs, name)
+    )
+    if different:
+        raise InputError(
+            f"the model in {initial} has another shape ({different[0]}: {_shape(theirs, different[0])} "
+            "instead of "
+            f"{_shape(ours, different[0])}); choose its preset and sizes"
+        )
+    model.load_state_dict(theirs)
+    return model
+
+
+def _shape(weights: dict[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(weights[name].shape) if name in weights else None
 
 
 def _new_model(config: LSM2Config, normalization: Normalization, seed: int) -> LSM2:
@@ -115,37 +192,21 @@ def _new_model(config: LSM2Config, normalization: Normalization, seed: int) -> L
         return LSM2(config, normalization)
 
 
-def _refuse_or_tell(step: int, day_ids: list[str], config: TrainConfig, metrics: Metrics) -> None:
+def _refuse_or_tell(
+    step: int, skipped: int, day_ids: list[str], config: TrainConfig, metrics: Metrics
+) -> None:
     shown = ", ".join(day_ids[:8]) + (f" and {len(day_ids) - 8} more" if len(day_ids) > 8 else "")
     what = f"step {step}: loss or gradient is not finite; its days: {shown}"
     if config.non_finite == "stop":
         raise InputError(
-            f"{what}. The weights are those of before. Look at these days, lower learning_rate = {config.learning_rate}, "
+            f"{what}. The weights are those of before. Look at these days, lower learning_rate = "
+            f"{config.learning_rate}, "
             "or resume with non_finite = 'skip' to leave such steps out"
         )
+    if skipped == MOST_SKIPPED_IN_A_ROW:
+        raise InputError(
+            f"{what}. It is the {skipped}th such step in a row, so training has diverged: resume with a "
+            "lower "
+            f"learning_rate than {config.learning_rate}, or train anew"
+        )
     metrics.message(f"{what}; skipped, the weights are unchanged")
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or Ctrl-C sets; the second does what it would have done without this."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may listen
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def ask(number: int, frame: object) -> None:
-        asked.set()
-        restore()
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        restore()

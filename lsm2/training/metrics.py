@@ -4,35 +4,57 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lsm2.data.durable import write_whole
+from lsm2.data.store import DayStore
+from lsm2.files import write_whole
+from lsm2.model.attention import kernels_for
+from lsm2.model.lsm2 import LSM2
+from lsm2.progress import PlainConsole
+from lsm2.training.parallel import Ranks
 from lsm2.training.step import StepResult
 
 LINE_EVERY_SECONDS = 15
 SHOWN_WAIT = 0.02
 """Part of the time spent waiting for the loader from which on it is shown: more workers would help."""
+WIDE = 100
+"""Columns of a terminal from which on the bar shows tokens per second too."""
 
 
 class Metrics:
-    """Writes one line per step and shows where training stands; a process that does not write (`path` None) does neither."""
+    """Writes one line per step and shows where training stands; a process that does not write (`path` None)
+    does neither.
+    """
 
     def __init__(self, path: Path | None, first_step: int, steps: int, seconds: float) -> None:
-        self.path, self.first_step, self.steps = path, first_step, steps
-        self._days, self._waited = 0, 0.0
+        self.path = path
+        self.first_step = first_step
+        self.steps = steps
+        self._days = 0
+        self._waited = 0.0
         self._started = self._last = time.perf_counter()
         self._seconds_before = seconds
         self._smooth_loss: float | None = None
         self._line_due = 0.0
-        self._console = Console(stderr=True, quiet=path is None)
-        now = TextColumn("{task.fields[now]}")
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), now, TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=self._console, disable=path is None or not self._console.is_terminal)
+        self._console = PlainConsole(stderr=True, quiet=path is None)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[now]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            expand=True,
+            disable=path is None or not self._console.is_terminal,
+        )
         self._task = self._bar.add_task("training", total=steps, completed=first_step, now="")
 
     def __enter__(self) -> Metrics:
@@ -42,7 +64,9 @@ class Metrics:
         self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.stop()
         if self.path is not None:
             self._file.close()
@@ -52,12 +76,17 @@ class Metrics:
         """Seconds of training, those before a resume included."""
         return self._seconds_before + time.perf_counter() - self._started
 
-    def record(self, step: int, result: StepResult, learning_rate: float, num_days: int, waited: float) -> None:
-        """Write the line of a finished step, counted from 1, and show it; `waited`: seconds spent waiting for the loader so far."""
+    def record(
+        self, step: int, result: StepResult, learning_rate: float, num_days: int, waited: float
+    ) -> None:
+        """Write the line of a finished step, counted from 1, and show it; `waited`: seconds spent waiting for
+        the loader so far.
+        """
         if self.path is None:
             return
         now = time.perf_counter()
-        elapsed, self._last = max(now - self._last, 1e-9), now
+        elapsed = max(now - self._last, 1e-9)
+        self._last = now
         line = {
             "step": step,
             "loss": _json_number(result.loss),
@@ -71,25 +100,38 @@ class Metrics:
             "loader_wait": round(min(1.0, (waited - self._waited) / elapsed), 4),
             "seconds": round(self.seconds, 3),
         }
-        self._days, self._waited = self._days + num_days, waited
+        self._days += num_days
+        self._waited = waited
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         self._show(step, result)
 
     def message(self, text: str) -> None:
-        """Print a line without disturbing the bar."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        """Print a line without disturbing the bar; nothing in it is taken for markup."""
+        self._console.print(text, soft_wrap=True)
+
+    def describe_end(self, run: Path, data: Path) -> str:
+        """What a finished training reached, and the command that comes next."""
+        reached = "trained before; nothing is left to do"
+        if self._smooth_loss is not None:
+            minutes = self.seconds / 60
+            reached = (
+                f"trained {self.steps} steps in {minutes:.1f} min, loss {self._smooth_loss:.3f} at the end"
+            )
+        return f"{reached}; model in {run / 'model'}\nnext: lsm2 evaluate {run} --data {data}"
 
     def _show(self, step: int, result: StepResult) -> None:
         if math.isfinite(result.loss):
-            self._smooth_loss = result.loss if self._smooth_loss is None else 0.95 * self._smooth_loss + 0.05 * result.loss
+            before = result.loss if self._smooth_loss is None else self._smooth_loss
+            self._smooth_loss = 0.95 * before + 0.05 * result.loss
         elapsed = time.perf_counter() - self._started
         rate = (step - self.first_step) / elapsed
         loss = "-" if self._smooth_loss is None else f"{self._smooth_loss:.4f}"
-        tokens = result.num_visible * rate
-        now = f"loss {loss}  {self._days / elapsed:.1f} days/s  {tokens:,.0f} visible tokens/s"
+        now = f"loss {loss}  {self._days / elapsed:.1f} days/s"
+        if self._bar.disable or self._console.width >= WIDE:
+            now += f"  {result.num_visible * rate:,.0f} visible tokens/s"
         if self._waited > SHOWN_WAIT * elapsed:
-            now += f"  {self._waited / elapsed:.0%} waiting for the loader"
+            now += f"  {self._waited / elapsed:.0%} waiting for data"
         self._bar.update(self._task, completed=step, now=now)
         if self._bar.disable and (elapsed >= self._line_due or step == self.steps):
             self._line_due = elapsed + LINE_EVERY_SECONDS
@@ -97,18 +139,39 @@ class Metrics:
             self.message(f"step {step} of {self.steps}  {now}  {left:.0f} s left")
 
 
+def describe_start(
+    model: LSM2, store: DayStore, settings: dict[str, Any], ranks: Ranks, first_step: int
+) -> str:
+    """What is about to be trained, on what, and how: days, people, parameters, device, precision, kernels."""
+    people = settings["train_subjects"]
+    num_days = len(store.indices_of(people))
+    parameters = sum(weight.numel() for weight in model.parameters())
+    device = f"GPU {torch.cuda.get_device_name(ranks.device)}" if ranks.device.type == "cuda" else "CPU"
+    if ranks.device.type == "cpu":
+        device += f" ({torch.get_num_threads()} of {os.cpu_count()} cores)"
+    lines = [
+        f"data: {num_days} days of {len(people)} people; {len(settings['heldout_subjects'])} people held out",
+        f"model: {parameters / 1e6:.1f}M parameters, tokens of {model.config.patch_minutes} minutes",
+        f"on: {ranks.world_size} x {device}, {settings['train']['precision']}, kernels "
+        f"{kernels_for(ranks.device)}",
+    ]
+    if first_step:
+        lines.append(f"continuing after step {first_step}")
+    return "\n".join(lines)
+
+
 def _keep_until(path: Path, step: int) -> None:
     """Drop what a run wrote after the checkpoint it resumes from: those steps are taken again."""
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
+            if line.endswith(b"\n") and json.loads(line)["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue  # a line that a crash cut short
-    write_whole(path, lambda part: part.write_text("".join(kept)))
+    write_whole(path, lambda part: part.write_bytes(b"".join(kept)))
 
 
 def _json_number(value: float) -> float | None:

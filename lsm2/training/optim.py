@@ -1,4 +1,4 @@
-"""Optimizer, learning rate and average of the weights."""
+"""Optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """Learning rate of step 0, 1, ...: a linear rise, then a cosine from the peak to `final_learning_rate` at the last step."""
+    """Learning rate of step 0, 1, ...: a linear rise, then a cosine from the peak to `final_learning_rate` at
+    the last step.
+    """
     warmup = max(1, round(config.warmup_fraction * config.steps))
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
     progress = min(1.0, (step + 1 - warmup) / max(1, config.steps - warmup))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def average_decay(step: int, config: TrainConfig) -> float:
-    """Decay of the average of the weights after step 0, 1, ...: small at first, so that the average forgets where training began."""
-    return min(config.ema_decay, (1 + step) / (10 + step))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * 0.5 * (
+        1 + math.cos(math.pi * progress)
+    )

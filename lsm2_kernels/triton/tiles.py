@@ -1,7 +1,8 @@
-"""How many queries and keys a program takes at a time, by head dim, dtype and architecture.
+"""Tiles of the attention kernels: queries and keys per step, by head dim, dtype and architecture.
 
-Where sequences are short on average, forward and dq take fewer queries at a time, with fewer warps. That changes no bit: a row's sums go
-over the keys, by BLOCK_N, and stay within one warp. So every bit of a result depends on nothing but a sequence's own rows.
+Where sequences are short on average, forward and dq take smaller tiles of queries with fewer warps. That
+changes no bit of a result: the sums of a row go over the keys, by BLOCK_N, within one warp. So a result
+depends only on its own sequence.
 """
 
 from typing import Any, NamedTuple
@@ -9,14 +10,17 @@ from typing import Any, NamedTuple
 import torch
 
 ARCHITECTURES = ("sm_80", "sm_86", "sm_90", "sm_100", "gfx942")
-SHORT_MEAN_LENGTH = 300  # under it tiles of half the queries compute fewer rows that are not there than they cost
-SMALLEST_WHOLE_SEQUENCE = 128  # with tiles of fewer keys dkdv leaves dq to its own kernel: the second loop would take registers for little
-OPTIONS: dict[str, Any] = {"enable_fp_fusion": True}  # scores * scale - pivot is one instruction; Triton's default differs between versions
-INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# Below this mean length, tiles of half the queries save more computation on missing rows than they cost.
+SHORT_MEAN_LENGTH = 300
+# With tiles of fewer keys than this, dq is left to its own kernel: dkdv's second loop would cost registers
+# and save little.
+SMALLEST_WHOLE_SEQUENCE = 128
+# scores * scale - maximum is one instruction; Triton's default differs between versions.
+OPTIONS: dict[str, Any] = {"enable_fp_fusion": True}
 
 
 class Tile(NamedTuple):
-    """BLOCK_M queries by BLOCK_N keys, the compiler's settings, and how products of float32 are computed (16 bits need no choice)."""
+    """BLOCK_M queries by BLOCK_N keys, the compiler's settings, and how float32 products are computed."""
 
     block_m: int
     block_n: int
@@ -25,28 +29,61 @@ class Tile(NamedTuple):
     precision: str = "ieee"
 
 
-# By kernel, then by the largest padded head dim that a tile serves. Chosen by offline compilation (python -m benchmarks.aot), not yet by
-# timing: within shared memory, without spills, and on sm_90 without wgmma that wait for one another.
-# Three tf32 products keep float32's accuracy on matrix units; past head dim 128 their split operands overflow the registers.
-TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture and bytes of an element
+# By architecture and bytes per element, then by kernel, then by the largest padded head dim that the tile
+# serves. Chosen by offline compilation, not yet by timing: within shared memory, without spills, and on sm_90
+# without wgmma instructions that wait for one another. Three tf32 products keep float32's accuracy on matrix
+# units; beyond head dim 128 their split operands exceed the registers.
+TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {
     ("sm_80", 4): {
-        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
-        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "forward": {
+            64: Tile(64, 32, 4, 1, "tf32x3"),
+            128: Tile(16, 32, 4, 1, "tf32x3"),
+            256: Tile(32, 16, 8, 2),
+        },
+        "dkdv": {
+            64: Tile(32, 16, 4, 1, "tf32x3"),
+            128: Tile(32, 16, 8, 1, "tf32x3"),
+            256: Tile(16, 16, 8, 2),
+        },
         "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
     },
     ("sm_86", 4): {
-        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
-        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 1)},
+        "forward": {
+            64: Tile(64, 32, 4, 1, "tf32x3"),
+            128: Tile(16, 32, 4, 1, "tf32x3"),
+            256: Tile(32, 16, 8, 2),
+        },
+        "dkdv": {
+            64: Tile(32, 16, 4, 1, "tf32x3"),
+            128: Tile(32, 16, 8, 1, "tf32x3"),
+            256: Tile(16, 16, 8, 1),
+        },
         "dq": {64: Tile(32, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
     },
     ("sm_90", 4): {
-        "forward": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 4, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
-        "dkdv": {64: Tile(16, 64, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "forward": {
+            64: Tile(64, 32, 4, 1, "tf32x3"),
+            128: Tile(16, 32, 4, 1, "tf32x3"),
+            256: Tile(32, 16, 8, 2),
+        },
+        "dkdv": {
+            64: Tile(16, 64, 4, 1, "tf32x3"),
+            128: Tile(32, 16, 8, 1, "tf32x3"),
+            256: Tile(16, 16, 8, 2),
+        },
         "dq": {64: Tile(64, 32, 4, 1, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
     },
     ("sm_100", 4): {
-        "forward": {64: Tile(64, 32, 8, 1, "tf32x3"), 128: Tile(32, 16, 4, 2, "tf32x3"), 256: Tile(32, 16, 8, 2)},
-        "dkdv": {64: Tile(32, 16, 4, 1, "tf32x3"), 128: Tile(32, 16, 8, 1, "tf32x3"), 256: Tile(16, 16, 8, 2)},
+        "forward": {
+            64: Tile(64, 32, 8, 1, "tf32x3"),
+            128: Tile(32, 16, 4, 2, "tf32x3"),
+            256: Tile(32, 16, 8, 2),
+        },
+        "dkdv": {
+            64: Tile(32, 16, 4, 1, "tf32x3"),
+            128: Tile(32, 16, 8, 1, "tf32x3"),
+            256: Tile(16, 16, 8, 2),
+        },
         "dq": {64: Tile(32, 32, 4, 2, "tf32x3"), 128: Tile(16, 32, 8, 1, "tf32x3"), 256: Tile(32, 16, 8, 2)},
     },
     ("gfx942", 4): {
@@ -85,17 +122,20 @@ TILES: dict[tuple[str, int], dict[str, dict[int, Tile]]] = {  # by architecture 
 
 
 def architecture_of(major: int, minor: int) -> str:
-    """Whose tiles serve an NVIDIA GPU of this compute capability: those that have no table of their own have little shared memory."""
+    """The architecture whose tiles serve an NVIDIA GPU of this compute capability.
+
+    Those without tiles of their own have little shared memory, like sm_86.
+    """
     return f"sm_{10 * major}" if (major, minor) in ((8, 0), (9, 0)) or major == 10 else "sm_86"
 
 
 def tile_name(kernel: str, mean_length: float) -> str:
-    """Under which name the tile of a kernel stands in TILES, for sequences of about so many queries."""
+    """The kernel's name in TILES for sequences of this mean number of queries."""
     return f"{kernel}_short" if mean_length < SHORT_MEAN_LENGTH and kernel in ("forward", "dq") else kernel
 
 
 def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) -> Tile:
-    """Tile of kernel "forward", "delta", "dkdv" or "dq", or of "forward_short" or "dq_short"."""
+    """The tile of a kernel: "forward", "delta", "dkdv", "dq", "forward_short" or "dq_short"."""
     block_d = padded_head_dim(head_dim)
     if kernel == "delta":
         return Tile(2048 // block_d, 0, 8, 1)
@@ -107,9 +147,16 @@ def tile_for(kernel: str, head_dim: int, dtype: torch.dtype, architecture: str) 
 def attention_settings(
     kernel: str, head_dim: int, dtype: torch.dtype, architecture: str, group: int, mean_length: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constants of an attention kernel for `group` query heads a key head and sequences of about so many queries, and its options."""
+    """Constants and compiler options of an attention kernel.
+
+    `group` query heads share a key head; `mean_length` is the mean number of queries of a sequence.
+    """
     tile = tile_for(tile_name(kernel, mean_length), head_dim, dtype, architecture)
-    constants: dict[str, Any] = {"HEAD_DIM": head_dim, "BLOCK_D": padded_head_dim(head_dim), "BLOCK_M": tile.block_m}
+    constants: dict[str, Any] = {
+        "HEAD_DIM": head_dim,
+        "BLOCK_D": padded_head_dim(head_dim),
+        "BLOCK_M": tile.block_m,
+    }
     if kernel != "delta":
         constants |= {"BLOCK_N": tile.block_n, "GROUP": group, "PRECISION": tile.precision}
     if kernel == "dkdv":
@@ -117,27 +164,16 @@ def attention_settings(
     if kernel == "dq":
         constants["KEYS_OF_ONE_TILE"] = keys_of_one_tile(head_dim, dtype, architecture)
     if kernel in ("forward", "dq"):
-        # Only with mma.sync, and where the compiler could keep a row in one warp at all, does it help.
+        # Helps only with mma.sync, where the compiler can keep a row within one warp.
         keeps_rows = dtype.itemsize == 4 or tile.block_m >= constants["BLOCK_D"]
         constants["MASK_EVERY_BLOCK"] = architecture in ("sm_80", "sm_86") and keeps_rows
     return constants, OPTIONS | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
 def keys_of_one_tile(head_dim: int, dtype: torch.dtype, architecture: str) -> int:
-    """Sequences of at most so many keys fit one tile of dkdv, which then computes their dq too; 0 where it never does."""
+    """The most keys of a sequence for which dkdv, within one tile, computes dq too; 0 where it never does."""
     keys = tile_for("dkdv", head_dim, dtype, architecture).block_n
     return keys if dtype.itemsize == 2 and keys >= SMALLEST_WHOLE_SEQUENCE else 0
-
-
-def gather_settings(width: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constants of the gather of rows of `width` elements, about 4096 elements a program, and its compile options."""
-    block_width = min(1024, max(16, 1 << (width - 1).bit_length()))
-    return {"BLOCK_ROWS": 4096 // block_width, "BLOCK_WIDTH": block_width}, OPTIONS | {"num_warps": 4}
-
-
-def index_settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Constants of the kernels that compute indices, and their compile options."""
-    return {"BLOCK": 1024}, OPTIONS | {"num_warps": 4}
 
 
 def padded_head_dim(head_dim: int) -> int:

@@ -1,6 +1,7 @@
-"""Attention by the AMX kernels, measured against float64; test_amx.py runs this in a process of its own, with or without its emulator.
+"""Attention by the AMX kernels, against float64; test_amx.py runs this in its own process, emulated or not.
 
-Usage: python amx_cases.py FOLDER_OF_THE_LIBRARY [LEVEL]; prints how many tile instructions were emulated, case by case.
+Usage: python amx_cases.py FOLDER_OF_THE_LIBRARY [INSTRUCTION_SET]; prints how many tile instructions were
+emulated, case by case.
 """
 
 import ctypes
@@ -17,9 +18,24 @@ from lsm2_kernels.testing import AttentionInputs, AttentionResults, assert_atten
 LENGTHS = [0, 1, 15, 16, 17, 33, 63, 64, 65, 130]
 KEY_LENGTHS = [7, 130, 16, 0, 65, 1, 64, 31, 63, 17]
 CASES: dict[str, dict[str, Any]] = {
-    **{f"head_dim_{head_dim}": {"lengths_q": LENGTHS, "head_dim": head_dim, "num_heads": 1} for head_dim in (8, 32, 64, 72, 128)},
-    "cross_with_grouped_heads": {"lengths_q": LENGTHS, "lengths_k": KEY_LENGTHS, "num_heads": 4, "num_kv_heads": 2, "head_dim": 64},
-    "cross_with_one_key_head": {"lengths_q": KEY_LENGTHS, "lengths_k": LENGTHS, "num_heads": 3, "num_kv_heads": 1, "head_dim": 40},
+    **{
+        f"head_dim_{head_dim}": {"lengths_q": LENGTHS, "head_dim": head_dim, "num_heads": 1}
+        for head_dim in (8, 32, 64, 72, 128)
+    },
+    "cross_with_grouped_heads": {
+        "lengths_q": LENGTHS,
+        "lengths_k": KEY_LENGTHS,
+        "num_heads": 4,
+        "num_kv_heads": 2,
+        "head_dim": 64,
+    },
+    "cross_with_one_key_head": {
+        "lengths_q": KEY_LENGTHS,
+        "lengths_k": LENGTHS,
+        "num_heads": 3,
+        "num_kv_heads": 1,
+        "head_dim": 40,
+    },
     "largest_head_dim": {"lengths_q": [17, 65], "head_dim": 256},
     "without_grad_lse": {"lengths_q": [33, 100], "head_dim": 64, "with_grad_lse": False},
     "float16": {"lengths_q": [1, 70], "dtype": torch.float16},
@@ -54,10 +70,13 @@ def num_emulated() -> int:
     return count()
 
 
-def main(folder: str, level: str = "amx") -> None:
-    assert _ops.cpu_library == Path(folder) / _ops.LIBRARY_NAME, f"{_ops.cpu_library} was loaded {_ops.why_no_cpu_library}"
-    assert level in _ops.INSTRUCTION_SETS, f"there is no level {level}, only {_ops.INSTRUCTION_SETS}"
-    torch.ops.lsm2_kernels._cpu_level(_ops.INSTRUCTION_SETS.index(level))
+def main(folder: str, instruction_set: str = "amx") -> None:
+    assert _ops.cpu_library == Path(folder) / _ops.LIBRARY_NAME, (
+        f"{_ops.cpu_library} was loaded {_ops.why_no_cpu_library}"
+    )
+    assert instruction_set in _ops.INSTRUCTION_SETS, f"{instruction_set} is none of {_ops.INSTRUCTION_SETS}"
+    number = _ops.INSTRUCTION_SETS.index(instruction_set)
+    torch.ops.lsm2_kernels._cpu_instruction_set(number)
     torch.use_deterministic_algorithms(True, warn_only=True)  # fills new tensors with NaN
     before = num_emulated()
     for name, options in CASES.items():
@@ -73,7 +92,10 @@ def main(folder: str, level: str = "amx") -> None:
     x = make_qkv([5, 70, 33], num_heads=3, head_dim=24, dtype=torch.bfloat16)
     expected = attend(x)
     assert_same_bits(attend_packed(x), expected)
-    heads_first = {name: getattr(x, name).transpose(0, 1).contiguous().transpose(0, 1) for name in ("q", "k", "v", "grad_out")}
+    heads_first = {
+        name: getattr(x, name).transpose(0, 1).contiguous().transpose(0, 1)
+        for name in ("q", "k", "v", "grad_out")
+    }
     assert_same_bits(attend(replace(x, **heads_first)), expected)
     print(num_emulated())
 

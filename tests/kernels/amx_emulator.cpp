@@ -1,5 +1,6 @@
-// Lets a processor without AMX run machine code that was compiled for it: preloaded into a process (LD_PRELOAD), this library
-// catches SIGILL, carries out the tile instruction that raised it, and lets the thread go on behind that instruction.
+// Lets a processor without AMX run machine code that was compiled for it: preloaded into a process
+// (LD_PRELOAD), this library catches SIGILL, carries out the tile instruction that raised it, and lets the
+// thread go on behind that instruction.
 //
 //     VEX.128.NP.0F38.W0 49 /0 m512          ldtilecfg  [mem]
 //     VEX.128.66.0F38.W0 49 /0 m512          sttilecfg  [mem]
@@ -37,7 +38,8 @@ struct alignas(64) Tile {
     uint32_t rows[kMostRows][kMostColumnBytes / 4];
 };
 
-// A signal handler must not allocate, which other models of thread-local storage do at a thread's first access.
+// A signal handler must not allocate, which other models of thread-local storage do at a thread's first
+// access.
 #define IN_STATIC_STORAGE thread_local __attribute__((tls_model("initial-exec")))
 IN_STATIC_STORAGE Configuration configuration;  // palette 0: tiles are not configured, as in every new thread
 IN_STATIC_STORAGE Tile tiles[kTiles];
@@ -48,7 +50,9 @@ struct sigaction previous_action;
 void require(bool is_right, const char* complaint, int tile = -1) {
     if (is_right) return;
     if (tile < 0) dprintf(2, "amx_emulator: %s\n", complaint);
-    else dprintf(2, "amx_emulator: %s (tile %d has %d rows of %d bytes)\n", complaint, tile, configuration.rows[tile], configuration.column_bytes[tile]);
+    else
+        dprintf(2, "amx_emulator: %s (tile %d has %d rows of %d bytes)\n", complaint, tile,
+                configuration.rows[tile], configuration.column_bytes[tile]);
     abort();
 }
 
@@ -77,9 +81,19 @@ bool decode(const uint8_t* code, const greg_t* registers, Instruction& result) {
 
     // C4, then R X B (inverted) mmmmm, then W vvvv (inverted) L pp, then opcode and ModRM.
     if (code[0] != 0xC4 || (code[1] & 0x1F) != 2 || (code[2] & 0x84) != 0) return false;
-    const int high_reg = (~code[1] >> 7 & 1) * 8, high_index = (~code[1] >> 6 & 1) * 8, high_base = (~code[1] >> 5 & 1) * 8;
+    const int high_reg = (~code[1] >> 7 & 1) * 8, high_index = (~code[1] >> 6 & 1) * 8,
+              high_base = (~code[1] >> 5 & 1) * 8;
     const int mod = code[4] >> 6, rm = code[4] & 7;
-    result = {code[3], code[2] & 3, (code[4] >> 3 & 7) + high_reg, rm + high_base, ~code[2] >> 3 & 15, 5, mod != 3, false, 0, 0};
+    result = {code[3],
+              code[2] & 3,
+              (code[4] >> 3 & 7) + high_reg,
+              rm + high_base,
+              ~code[2] >> 3 & 15,
+              5,
+              mod != 3,
+              false,
+              0,
+              0};
     if (!result.has_memory) return true;
 
     int displacement_bytes = mod == 1 ? 1 : mod == 2 ? 4 : 0;
@@ -123,17 +137,23 @@ void load_configuration(const void* memory) {
     memcpy(&wanted, memory, sizeof wanted);
     if (wanted.palette == 0) return;
     require(wanted.palette == 1, "ldtilecfg: the palette is neither 0 nor 1");
-    require(wanted.start_row == 0, "ldtilecfg: start_row is not 0, which is for instructions that were interrupted");
-    require(is_zero(wanted.reserved_1, 14) && is_zero(wanted.reserved_2, 16) && is_zero(wanted.reserved_3, 8), "ldtilecfg: a reserved byte is not 0");
+    require(wanted.start_row == 0,
+            "ldtilecfg: start_row is not 0, which is for instructions that were interrupted");
+    require(is_zero(wanted.reserved_1, 14) && is_zero(wanted.reserved_2, 16) && is_zero(wanted.reserved_3, 8),
+            "ldtilecfg: a reserved byte is not 0");
     configuration = wanted;
     for (int i = 0; i < kTiles; ++i) {
-        require(wanted.rows[i] <= kMostRows && wanted.column_bytes[i] <= kMostColumnBytes, "ldtilecfg: too large", i);
-        require((wanted.rows[i] == 0) == (wanted.column_bytes[i] == 0), "ldtilecfg: rows without columns or columns without rows", i);
+        require(wanted.rows[i] <= kMostRows && wanted.column_bytes[i] <= kMostColumnBytes,
+                "ldtilecfg: too large", i);
+        require((wanted.rows[i] == 0) == (wanted.column_bytes[i] == 0),
+                "ldtilecfg: rows without columns or columns without rows", i);
     }
 }
 
 void require_configured(int tile, const char* instruction) {
-    require(tile < kTiles && configuration.palette == 1 && configuration.rows[tile] > 0 && configuration.column_bytes[tile] % 4 == 0, instruction, tile % kTiles);
+    require(tile < kTiles && configuration.palette == 1 && configuration.rows[tile] > 0 &&
+                configuration.column_bytes[tile] % 4 == 0,
+            instruction, tile % kTiles);
 }
 
 float from_bits(uint32_t bits) {
@@ -143,7 +163,8 @@ float from_bits(uint32_t bits) {
 }
 
 // Even and odd products have an accumulator each; they are added to each other, and then to the tile.
-__attribute__((noinline)) void multiply(Tile& sum, const Tile& a, const Tile& b, int num_rows, int num_pairs, int num_columns) {
+__attribute__((noinline)) void multiply(Tile& sum, const Tile& a, const Tile& b, int num_rows, int num_pairs,
+                                        int num_columns) {
     for (int m = 0; m < num_rows; ++m) {
         float even[16] = {}, odd[16] = {};
         for (int k = 0; k < num_pairs; ++k) {
@@ -168,10 +189,13 @@ void dot_products(int sum, int a, int b) {
     const uint8_t* rows = configuration.rows;
     const uint16_t* column_bytes = configuration.column_bytes;
     require(rows[sum] == rows[a], "tdpbf16ps: the sum must have the rows of the first factor", a);
-    require(column_bytes[sum] == column_bytes[b], "tdpbf16ps: the sum must have the columns of the second factor", b);
-    require(column_bytes[a] == 4 * rows[b], "tdpbf16ps: the first factor must have as many pairs in a row as the second has rows", b);
+    require(column_bytes[sum] == column_bytes[b],
+            "tdpbf16ps: the sum must have the columns of the second factor", b);
+    require(column_bytes[a] == 4 * rows[b],
+            "tdpbf16ps: the first factor must have as many pairs in a row as the second has rows", b);
     const unsigned before = _mm_getcsr();
-    _mm_setcsr(0x1F80 | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);  // the rest: round to nearest even, no exceptions
+    _mm_setcsr(0x1F80 | _MM_FLUSH_ZERO_ON |
+               _MM_DENORMALS_ZERO_ON);  // the rest: round to nearest even, no exceptions
     multiply(tiles[sum], tiles[a], tiles[b], rows[sum], rows[b], column_bytes[sum] / 4);
     _mm_setcsr(before);
 }
@@ -179,12 +203,15 @@ void dot_products(int sum, int a, int b) {
 void load_tile(int tile, uint64_t address, uint64_t stride) {
     require_configured(tile, "tileloadd: the tile is not configured");
     memset(&tiles[tile], 0, sizeof(Tile));
-    for (int row = 0; row < configuration.rows[tile]; ++row) memcpy(tiles[tile].rows[row], (const void*)(address + row * stride), configuration.column_bytes[tile]);
+    for (int row = 0; row < configuration.rows[tile]; ++row)
+        memcpy(tiles[tile].rows[row], (const void*)(address + row * stride),
+               configuration.column_bytes[tile]);
 }
 
 void store_tile(int tile, uint64_t address, uint64_t stride) {
     require_configured(tile, "tilestored: the tile is not configured");
-    for (int row = 0; row < configuration.rows[tile]; ++row) memcpy((void*)(address + row * stride), tiles[tile].rows[row], configuration.column_bytes[tile]);
+    for (int row = 0; row < configuration.rows[tile]; ++row)
+        memcpy((void*)(address + row * stride), tiles[tile].rows[row], configuration.column_bytes[tile]);
 }
 
 bool execute(const Instruction& i) {
@@ -193,7 +220,8 @@ bool execute(const Instruction& i) {
         load_configuration((const void*)i.address);
     } else if (i.opcode == 0x49 && i.has_memory && i.reg == 0 && i.prefix == x66 && has_no_vvvv) {
         memcpy((void*)i.address, &configuration, sizeof configuration);
-    } else if (i.opcode == 0x49 && !i.has_memory && i.reg == 0 && i.rm == 0 && i.prefix == none && has_no_vvvv) {
+    } else if (i.opcode == 0x49 && !i.has_memory && i.reg == 0 && i.rm == 0 && i.prefix == none &&
+               has_no_vvvv) {
         release_tiles();
     } else if (i.opcode == 0x49 && !i.has_memory && i.rm == 0 && i.prefix == xF2 && has_no_vvvv) {
         require_configured(i.reg, "tilezero: the tile is not configured");

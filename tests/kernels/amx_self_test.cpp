@@ -1,6 +1,7 @@
-// Tile instructions in every form that compilers emit, against plain loops. Prints how many of them the emulator carried out.
-// With the argument "mismatch", "unconfigured" or "illegal" it does something wrong instead, which must end it.
-// GCC's tile intrinsics do not tell the compiler which memory they read: hence the fences.
+// Tile instructions in every form that compilers emit, against plain loops. Prints how many of them the
+// emulator carried out. With the argument "mismatch", "unconfigured" or "illegal" it does something wrong
+// instead, which must end it. GCC's tile intrinsics do not tell the compiler which memory they read: hence
+// the fences.
 #include <dlfcn.h>
 #include <immintrin.h>
 #include <stdint.h>
@@ -23,7 +24,8 @@ struct alignas(64) Configuration {
 Configuration all_of(int rows, int column_bytes) {
     Configuration result = {};
     result.palette = 1;
-    for (int i = 0; i < 8; ++i) result.rows[i] = (uint8_t)rows, result.column_bytes[i] = (uint16_t)column_bytes;
+    for (int i = 0; i < 8; ++i)
+        result.rows[i] = (uint8_t)rows, result.column_bytes[i] = (uint16_t)column_bytes;
     return result;
 }
 
@@ -53,7 +55,9 @@ void test_product() {
     static uint16_t a[kSize][kDepth], b[kDepth / 2][kSize][2];  // rows of b in pairs, as tdpbf16ps wants them
     static float c[kSize][kSize];
     for (int i = 0; i < kSize; ++i) {
-        for (int k = 0; k < kDepth; ++k) a[i][k] = bfloat16_of((float)number_at(i, k)), b[k / 2][i][k % 2] = bfloat16_of((float)number_at(k, i));
+        for (int k = 0; k < kDepth; ++k)
+            a[i][k] = bfloat16_of((float)number_at(i, k)),
+            b[k / 2][i][k % 2] = bfloat16_of((float)number_at(k, i));
     }
     _tile_loadconfig(&full);
     fence();
@@ -155,19 +159,21 @@ alignas(64) char to[16 * 64];
 // Checks that tile 3 holds 16 rows that lie `stride` bytes apart in `from`.
 void expect_rows(int stride, const char* what) {
     _tile_stored(3, to, 64);
-    for (int row = 0; row < 16; ++row) expect(memcmp(to + 64 * row, from + (int64_t)stride * row, 64) == 0, what);
+    for (int row = 0; row < 16; ++row)
+        expect(memcmp(to + 64 * row, from + (int64_t)stride * row, 64) == 0, what);
 }
 
-#define LOAD(base, index, scale, displacement)                                                                    \
-    do {                                                                                                          \
-        const uint64_t pointer = (uint64_t)from - (displacement);                                                        \
-        const int64_t stride = 128 / (scale);                                                                     \
-        asm volatile("movq %0, %%" base "\n\tmovq %1, %%" index "\n\t"                                            \
-                     "tileloadd " #displacement "(%%" base ", %%" index ", " #scale "), %%tmm3"                   \
-                     :                                                                                            \
-                     : "r"(pointer), "r"(stride)                                                                  \
-                     : base, index, "memory");                                                                    \
-        expect_rows(128, "tileloadd " #displacement "(" base ", " index ", " #scale ")");                         \
+#define LOAD(base, index, scale, displacement)                                                  \
+    do {                                                                                        \
+        const uint64_t pointer = (uint64_t)from - (displacement);                               \
+        const int64_t stride = 128 / (scale);                                                   \
+        asm volatile("movq %0, %%" base "\n\tmovq %1, %%" index                                 \
+                     "\n\t"                                                                     \
+                     "tileloadd " #displacement "(%%" base ", %%" index ", " #scale "), %%tmm3" \
+                     :                                                                          \
+                     : "r"(pointer), "r"(stride)                                                \
+                     : base, index, "memory");                                                  \
+        expect_rows(128, "tileloadd " #displacement "(" base ", " index ", " #scale ")");       \
     } while (0)
 
 __attribute__((noinline)) void test_addresses() {  // not inlined, so that no frame pointer occupies rbp
@@ -198,7 +204,10 @@ __attribute__((noinline)) void test_addresses() {  // not inlined, so that no fr
         : "a"((int64_t)64)
         : "rdi", "rcx", "memory");
     expect_rows(64, "tileloadd (rsp, rax, 1)");
-    asm volatile("tileloadd 64(%0), %%tmm3" : : "r"((uint64_t)from - 64) : "memory");  // no index: every row is the first
+    asm volatile("tileloadd 64(%0), %%tmm3"
+                 :
+                 : "r"((uint64_t)from - 64)
+                 : "memory");  // no index: every row is the first
     expect_rows(0, "tileloadd 64(base)");
 }
 
@@ -225,7 +234,8 @@ void test_threads() {  // each has tiles of its own
 
 int main(int count, char** arguments) {
     constexpr int kRequestPermission = 0x1023, kTileData = 18;
-    syscall(SYS_arch_prctl, kRequestPermission, kTileData);  // a processor with AMX wants it; where there is none, it fails
+    syscall(SYS_arch_prctl, kRequestPermission,
+            kTileData);  // a processor with AMX wants it; where there is none, it fails
     if (count > 1) {
         Configuration wrong = all_of(16, 64);
         wrong.rows[2] = 8;
@@ -243,7 +253,7 @@ int main(int count, char** arguments) {
     test_denormal_numbers();
     test_addresses();
     test_threads();
-    const auto emulated = (uint64_t(*)())dlsym(RTLD_DEFAULT, "amx_emulator_count");
+    const auto emulated = (uint64_t (*)())dlsym(RTLD_DEFAULT, "amx_emulator_count");
     printf("%llu\n", emulated ? (unsigned long long)emulated() : 0ull);
     return failures > 0;
 }

@@ -1,4 +1,4 @@
-"""The AMX kernels, run as they ship: by the processor where it has AMX, else by an emulator of its tile instructions."""
+"""The AMX kernels as they ship, by a processor with AMX, elsewhere with its tile instructions emulated."""
 
 import os
 import platform
@@ -17,21 +17,28 @@ PROCESSOR_FLAGS = set(CPUINFO.read_text().split()) if CPUINFO.exists() else set(
 HAS_AMX = "amx_bf16" in PROCESSOR_FLAGS
 LIBRARY_NAME = "lsm2_kernels_cpu.so"
 
-pytestmark = pytest.mark.skipif(
-    (sys.platform, platform.machine()) != ("linux", "x86_64") or "avx512_bf16" not in PROCESSOR_FLAGS,
-    reason="only tile instructions are emulated: the other ones of the AMX kernels want Linux and a processor with avx512_bf16",
-)
+pytestmark = [
+    pytest.mark.subprocess,
+    pytest.mark.skipif(
+        (sys.platform, platform.machine()) != ("linux", "x86_64") or "avx512_bf16" not in PROCESSOR_FLAGS,
+        reason="only tile instructions are emulated: AMX kernels also need Linux and avx512_bf16",
+    ),
+]
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     # Python's own handler of faults would take the emulator's place.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONFAULTHANDLER"}
-    return subprocess.run([str(part) for part in command], env=inherited | environment, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [str(part) for part in command], env=inherited | environment, cwd=ROOT, capture_output=True, text=True
+    )
 
 
 def checked(*command: str | Path, **environment: str) -> str:
     done = run(*command, **environment)
-    assert done.returncode == 0, f"{' '.join(map(str, command))} gave {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, (
+        f"{' '.join(map(str, command))} gave {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    )
     return done.stdout
 
 
@@ -51,7 +58,17 @@ def preload(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     if HAS_AMX:
         return {}
     emulator = tmp_path_factory.mktemp("emulator") / "amx_emulator.so"
-    checked(compiler, "-std=c++17", "-O3", "-march=x86-64-v3", "-fPIC", "-shared", "-o", emulator, HERE / "amx_emulator.cpp")
+    checked(
+        compiler,
+        "-std=c++17",
+        "-O3",
+        "-march=x86-64-v3",
+        "-fPIC",
+        "-shared",
+        "-o",
+        emulator,
+        HERE / "amx_emulator.cpp",
+    )
     return {"LD_PRELOAD": str(emulator)}
 
 
@@ -87,8 +104,10 @@ def test_the_emulator_ends_what_a_processor_would_refuse(
 
 @pytest.fixture(scope="module")
 def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of lsm2_kernels with a library that, where AMX is emulated, does not ask the processor for it."""
-    cmake = shutil.which("cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    """A copy of lsm2_kernels; where AMX is emulated, its library does not ask the processor for AMX."""
+    cmake = shutil.which(
+        "cmake", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    )
     if cmake is None:
         pytest.skip("no cmake on this machine: pip install cmake")
     folder = tmp_path_factory.mktemp("package")
@@ -100,11 +119,14 @@ def package(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     checked(cmake, "-S", ROOT / "csrc", "-B", build, *options)
     checked(cmake, "--build", build, "--parallel", "2")
-    shutil.copytree(ROOT / "lsm2_kernels", folder / "lsm2_kernels", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(
+        ROOT / "lsm2_kernels", folder / "lsm2_kernels", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+    )
     shutil.copy(build / LIBRARY_NAME, folder / "lsm2_kernels")
     return folder
 
 
+@pytest.mark.slow
 def test_attention(package: Path, preload: dict[str, str]) -> None:
     script = [sys.executable, HERE / "amx_cases.py", package / "lsm2_kernels"]
     num_emulated = int(checked(*script, PYTHONPATH=str(package), **preload).split()[-1])

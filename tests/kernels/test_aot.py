@@ -1,8 +1,9 @@
-"""Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory: no GPU needed.
+"""Every Triton kernel compiles for every architecture, without spills, on matrix units, within shared memory.
 
-Every tile that ships is compiled, those for 16 bits twice on the installed Triton, and on the oldest supported one once if it lies in
-.triton-3.6 (`make test` puts it there). `python -m benchmarks.triton.aot` compiles all combinations. In processes of their own, as one has room
-for one Triton.
+No GPU is needed. The installed Triton compiles every tile that ships, and those for 16 bits twice; the oldest
+supported Triton compiles every tile once, if it lies in .triton-3.6, where `make test` puts it. `python -m
+benchmarks.triton.aot` compiles all combinations. Each Triton runs in its own process, as a process can
+import only one.
 """
 
 import importlib.util
@@ -33,7 +34,10 @@ TIMES = {"installed": 2, "3.6": 1}
 @pytest.fixture(scope="module", params=TIMES)
 def reports(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """What that Triton makes of the kernels."""
-    output = run(["-m", "benchmarks.triton.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])], environment(request.param))
+    output = run(
+        ["-m", "benchmarks.triton.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])],
+        environment(request.param),
+    )
     return [json.loads(line) for line in output.splitlines()]
 
 
@@ -53,16 +57,24 @@ def environment(version: str) -> dict[str, str]:
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> str:
-    result = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_kernels_have_no_fault(reports):
     faults = {name: [report for report in reports if at_fault(report)] for name, at_fault in FAULTS.items()}
-    assert not any(faults.values()), json.dumps({name: found for name, found in faults.items() if found}, indent=1)
+    assert not any(faults.values()), json.dumps(
+        {name: found for name, found in faults.items() if found}, indent=1
+    )
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_every_tile_that_ships_is_compiled(reports):
     shipped = {
         (target, kernel, f"{tile.block_m}x{tile.block_n}", tile.num_warps, tile.num_stages)
@@ -76,10 +88,17 @@ def test_every_tile_that_ships_is_compiled(reports):
     }
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_tiles_for_short_sequences_give_the_same_bits(reports):
-    by_case = {tuple(report[name] for name in ("target", "dtype", "head_dim", "kernel")): report for report in reports}
+    by_case = {
+        tuple(report[name] for name in ("target", "dtype", "head_dim", "kernel")): report
+        for report in reports
+    }
     pairs = [
-        (by_case[*case, kernel.removesuffix("_short")], short) for (*case, kernel), short in by_case.items() if kernel.endswith("_short")
+        (by_case[*case, kernel.removesuffix("_short")], short)
+        for (*case, kernel), short in by_case.items()
+        if kernel.endswith("_short")
     ]
     assert pairs
     assert [order_of_sums(short) for _, short in pairs] == [order_of_sums(usual) for usual, _ in pairs]
@@ -87,7 +106,9 @@ def test_tiles_for_short_sequences_give_the_same_bits(reports):
 
 
 def test_loop_is_counted_along_the_shortest_way():
-    machine_code = pytest.importorskip("benchmarks.triton.machine_code", reason="Triton is not installed: pip install triton")
+    machine_code = pytest.importorskip(
+        "benchmarks.triton.machine_code", reason="Triton is not installed: pip install triton"
+    )
     code = [
         ("MUFU.EX2 R1, R1", [1]),
         ("ISETP", [2]),  # the loop
@@ -131,11 +152,17 @@ def scores_per_lane(report: dict[str, Any]) -> float:
 FAULTS = {
     "spills": lambda report: report["spill_bytes"] > 0,
     "a product not seen": lambda report: report["has_dot"] != has_product(report),
-    "a product without matrix instructions": lambda report: in_16_bits(report) and report["matrix_instructions"] == 0,
+    "a product without matrix instructions": lambda report: (
+        in_16_bits(report) and report["matrix_instructions"] == 0
+    ),
     "matrix instructions that wait for one another": lambda report: (
         in_16_bits(report) and report["wgmma_groups"] > PRODUCTS[report["kernel"].removesuffix("_short")]
     ),
-    "the loop not seen": lambda report: has_product(report) and report["exp2_instructions"] < scores_per_lane(report),
-    "more shared memory than there is": lambda report: report["shared_bytes"] > SHARED_LIMIT[report["target"]],
+    "the loop not seen": lambda report: (
+        has_product(report) and report["exp2_instructions"] < scores_per_lane(report)
+    ),
+    "more shared memory than there is": lambda report: (
+        report["shared_bytes"] > SHARED_LIMIT[report["target"]]
+    ),
     "no program fits": lambda report: report["programs_per_sm"] < 1,
 }

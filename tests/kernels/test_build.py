@@ -1,4 +1,4 @@
-"""What the build left: a library that is loaded wherever it could be compiled, bound to no Python and no folder."""
+"""What the build leaves: a library, loaded wherever it can be compiled, bound to no Python and no folder."""
 
 import importlib.metadata
 import re
@@ -26,7 +26,9 @@ def requirements(extra: str = "") -> set[str]:
 
 @pytest.mark.skipif(not COMPILERS, reason="no C++ compiler on this machine: the reference serves the CPU")
 def test_the_library_is_loaded_where_a_compiler_is_present() -> None:
-    assert _ops.cpu_library is not None, f"{COMPILERS[0]} is here, but {_ops.why_no_cpu_library}: see what `pip install -v .` prints"
+    assert _ops.cpu_library is not None, (
+        f"{COMPILERS[0]} is here, but {_ops.why_no_cpu_library}: see what `pip install -v .` prints"
+    )
     assert _ops.instruction_set() in _ops.INSTRUCTION_SETS
 
 
@@ -39,9 +41,10 @@ def test_the_library_is_bound_to_no_python_and_no_place() -> None:
 
 
 def test_kernel_sources_include_no_code_of_others() -> None:
-    """An inline function of a library, compiled for AVX-512, could be linked for all, and crash a machine without AVX-512.
+    """An inline function of a library, compiled for AVX-512, could be linked for all instruction sets.
 
-    The compiler's own intrinsics are no such functions: they are always inlined.
+    It would crash a machine without AVX-512. The compiler's intrinsics are no such functions: they are always
+    inlined.
     """
     csrc = Path(__file__).parents[2] / "csrc"
     kernels = [path for path in csrc.glob("*.[ch]*") if "INSTRUCTION_SET" in path.read_text()]

@@ -1,4 +1,4 @@
-"""torch.compile with fullgraph and dynamic shapes: the same bits as eager, and one compilation for every length."""
+"""torch.compile with fullgraph and dynamic shapes: the bits of eager, one compilation for every length."""
 
 import pytest
 import torch
@@ -8,7 +8,8 @@ from torch.utils import _pytree
 from lsm2_kernels import Packing, masked_attention, pack, unpack, varlen_attention, varlen_attention_qkvpacked
 from lsm2_kernels.testing import make_qkv, random_lengths
 
-# No size may equal another by accident, lest the compiler takes them for one and compiles again: heads 3, head dim 16, N from 6, T from 60.
+# No size may equal another by accident, lest the compiler takes them for one and compiles again: heads 3,
+# head dim 16, N from 6, T from 60.
 NUM_CALLS = 4
 
 
@@ -79,7 +80,9 @@ def results_and_gradients(function, arguments) -> list[torch.Tensor]:
     results = tensors(function(*arguments))
     differentiable = [x for x in results if x.requires_grad]
     leaves = [x for x in tensors(arguments) if x.requires_grad]
-    return results + list(torch.autograd.grad(differentiable, leaves, [torch.ones_like(x) for x in differentiable]))
+    return results + list(
+        torch.autograd.grad(differentiable, leaves, [torch.ones_like(x) for x in differentiable])
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -91,7 +94,11 @@ def test_compiles_once_for_all_lengths(device, case):
     compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=counter)
     for call in range(NUM_CALLS):
         arguments = make_arguments(call, device)
-        for actual, expected in zip(results_and_gradients(compiled, arguments), results_and_gradients(function, arguments), strict=True):
+        for actual, expected in zip(
+            results_and_gradients(compiled, arguments),
+            results_and_gradients(function, arguments),
+            strict=True,
+        ):
             assert torch.equal(actual, expected)
     assert counter.frame_count == 1
 
@@ -110,7 +117,11 @@ def test_inductor(device):
     compiled = torch.compile(qkvpacked, fullgraph=True, dynamic=True)
     for call in range(2):
         arguments = packed_arguments(call, device)
-        for actual, expected in zip(results_and_gradients(compiled, arguments), results_and_gradients(qkvpacked, arguments), strict=True):
+        for actual, expected in zip(
+            results_and_gradients(compiled, arguments),
+            results_and_gradients(qkvpacked, arguments),
+            strict=True,
+        ):
             torch.testing.assert_close(actual, expected)
 
 
@@ -123,7 +134,9 @@ def test_wrong_offsets_raise_when_compiled():
 
 
 def test_too_small_capacity_raises_when_compiled():
-    compiled = torch.compile(lambda keep: Packing.from_mask(keep, capacity=3), fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(
+        lambda keep: Packing.from_mask(keep, capacity=3), fullgraph=True, backend="aot_eager"
+    )
     assert compiled(torch.tensor([[True, False, True], [False, False, True]])).indices.tolist() == [0, 2, 5]
     with pytest.raises(RuntimeError, match="capacity"):
         compiled(torch.ones(2, 3, dtype=torch.bool))

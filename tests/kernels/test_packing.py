@@ -13,7 +13,11 @@ def test_from_mask(device):
     packing = Packing.from_mask(KEEP.to(device))
     assert packing.indices.tolist() == [0, 2, 3, 9, 11]
     assert packing.cu_seqlens.tolist() == [0, 3, 3, 5]
-    assert (packing.indices.dtype, packing.cu_seqlens.dtype, packing.num_kept.dtype) == (torch.int64, torch.int32, torch.int64)
+    assert (packing.indices.dtype, packing.cu_seqlens.dtype, packing.num_kept.dtype) == (
+        torch.int64,
+        torch.int32,
+        torch.int64,
+    )
     assert (packing.num_kept.item(), packing.batch_size, packing.seq_len) == (5, 3, 4)
 
 
@@ -24,7 +28,9 @@ def test_capacity_leaves_unused_indices_past_the_end(device, capacity):
     assert packing.cu_seqlens.tolist() == [0, 3, 3, 5]
     x = torch.randn(3, 4, 2, device=device)
     assert not pack(x, packing)[5:].any()
-    assert unpack(torch.full((capacity, 2), 3.0, device=device), packing)[..., 0].equal(torch.where(KEEP, 3.0, 0.0).to(device))
+    assert unpack(torch.full((capacity, 2), 3.0, device=device), packing)[..., 0].equal(
+        torch.where(KEEP, 3.0, 0.0).to(device)
+    )
 
 
 def test_capacity_too_small(device):
@@ -72,7 +78,11 @@ def test_integers_such_as_token_ids(device, dtype):
     packing = Packing.from_mask(KEEP.to(device), capacity=6)
     packed = pack(ids, packing)
     assert packed.dtype == dtype and packed.tolist() == [0, 2, 3, 9, 11, 0]
-    assert unpack(packed, packing, fill=torch.tensor(-1, device=device)).tolist() == [[0, -1, 2, 3], [-1] * 4, [-1, 9, -1, 11]]
+    assert unpack(packed, packing, fill=torch.tensor(-1, device=device)).tolist() == [
+        [0, -1, 2, 3],
+        [-1] * 4,
+        [-1, 9, -1, 11],
+    ]
 
 
 def test_strided_input_and_gradient(device):
@@ -144,13 +154,20 @@ def test_packing_is_a_pytree_and_moves():
     leaves, spec = _pytree.tree_flatten(packing)
     assert len(leaves) == 3
     again = _pytree.tree_unflatten([leaf + 0 for leaf in leaves], spec)
-    assert isinstance(again, Packing) and (again.batch_size, again.seq_len) == (3, 4) and again.indices.equal(packing.indices)
+    assert (
+        isinstance(again, Packing)
+        and (again.batch_size, again.seq_len) == (3, 4)
+        and again.indices.equal(packing.indices)
+    )
     moved = packing.to("meta")
-    assert moved.indices.is_meta and moved.cu_seqlens.is_meta and moved.num_kept.is_meta and moved.seq_len == 4
+    assert (
+        moved.indices.is_meta and moved.cu_seqlens.is_meta and moved.num_kept.is_meta and moved.seq_len == 4
+    )
     with pytest.raises(AttributeError):
         packing.seq_len = 5  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
 def test_pinned_packing_copies_to_a_gpu():
     pinned = Packing.from_mask(KEEP).pin_memory()

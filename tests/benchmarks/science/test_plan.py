@@ -11,7 +11,7 @@ import pytest
 from benchmarks.measure.results import Race, write_results
 from benchmarks.science import plan
 from lsm2 import presets
-from lsm2.data.simulate import write_cohort
+from lsm2.simulate.cohort import write_cohort
 
 COHORT = plan.Cohort(store_bytes=150e3, device_bytes=100e3, loader_seconds=0.004, slowest_share=1.1)
 PLAN = plan.Plan(

@@ -31,7 +31,7 @@ def packed(config: LSM2Config, visible: list[int], queries: list[int]) -> Packed
     def draw(counts: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ids = torch.cat([torch.randperm(config.num_tokens)[:count].sort().values for count in counts])
         return (
-            torch.randn(len(ids), config.patch_minutes),
+            torch.randn(len(ids), config.patch_samples),
             ids,
             torch.tensor([0, *accumulate(counts)], dtype=torch.int32),
         )
@@ -127,7 +127,7 @@ def test_paper_refuses_days_of_which_it_would_drop_visible_tokens():
     config = small_config()
     days = Days(
         config,
-        torch.randn(1, config.num_signals, config.window_minutes),
+        torch.randn(1, config.num_signals, config.window_samples),
         torch.zeros(1, config.num_tokens, dtype=torch.bool),
     )
     with pytest.raises(ValueError, match="would drop some"):
@@ -138,7 +138,7 @@ def test_paper_refuses_days_of_which_it_would_drop_visible_tokens():
 def test_saved_activations_follow_the_tokens_and_not_the_window(decoder):
     def saved(windows: int, visible: list[int], queries: list[int]) -> int:
         config = dataclasses.replace(small_config(), decoder=decoder)
-        config = dataclasses.replace(config, window_minutes=windows * config.window_minutes)
+        config = dataclasses.replace(config, window_minutes=windows * config.window_samples)
         model, batch = LSM2(config), packed(config, visible, queries)
         tensors = [getattr(batch, f.name) for f in dataclasses.fields(batch) if f.name != "day_ids"]
         return count_saved_bytes(lambda: model(batch).loss, [*model.parameters(), *model.buffers(), *tensors])

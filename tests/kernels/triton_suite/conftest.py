@@ -1,4 +1,4 @@
-"""The suite runs on a GPU where there is one, else on the CPU under Triton's interpreter: repaired, and with a fence round every tensor."""
+"""The suite runs on a GPU, or on the CPU under Triton's interpreter, repaired and with fenced tensors."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,9 @@ if knobs.runtime.interpret:
 
 @pytest.fixture
 def device() -> torch.device:
-    assert torch.cuda.is_available() or knobs.runtime.interpret, "this suite is run by tests/kernels/test_triton.py"
+    assert torch.cuda.is_available() or knobs.runtime.interpret, (
+        "this suite is run by tests/kernels/test_triton.py"
+    )
     return torch.device("cpu" if knobs.runtime.interpret else "cuda")
 
 

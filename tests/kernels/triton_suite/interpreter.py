@@ -1,4 +1,4 @@
-"""Triton's interpreter made right for bfloat16, and strict: a kernel that reads or writes outside the tensors it was given fails."""
+"""Triton's interpreter made right for bfloat16, and strict: any access outside a launch's tensors fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from triton.runtime.interpreter import GridExecutor, InterpreterBuilder, TensorH
 
 
 def repair_products(patch: pytest.MonkeyPatch) -> None:
-    """Let tl.dot sum exactly, and multiply bfloat16 values, not their bit patterns; round to bfloat16 as GPUs do, not by cutting off."""
+    """Let tl.dot sum exactly and multiply bfloat16 values, not their bits; round to bfloat16 as GPUs do."""
     convert_float = interpreter._convert_float
 
     def convert(x: np.ndarray, source: Any, target: Any, rounding_mode: Any) -> np.ndarray:
@@ -21,8 +21,11 @@ def repair_products(patch: pytest.MonkeyPatch) -> None:
             return rounded.view(torch.int16).numpy().view(np.uint16).reshape(x.shape)
         return convert_float(x, source, target, rounding_mode)
 
-    def dot(self: Any, a: Any, b: Any, c: Any, input_precision: Any, max_num_imprecise_acc: Any) -> TensorHandle:
-        # One rounding at the end: numpy's sums differ with the shapes, and a product would not be its transpose's.
+    def dot(
+        self: Any, a: Any, b: Any, c: Any, input_precision: Any, max_num_imprecise_acc: Any
+    ) -> TensorHandle:
+        # One rounding at the end: numpy's sums differ with the shapes, and a product would not be its
+        # transpose's.
         product = np.matmul(_as_numbers(a), _as_numbers(b), dtype=np.float64)
         return TensorHandle((product + c.data).astype(np.float32), c.dtype.scalar)
 
@@ -35,7 +38,7 @@ def _as_numbers(x: Any) -> np.ndarray:
 
 
 def fence_tensors(patch: pytest.MonkeyPatch) -> None:
-    """Let every load, store and atomic fail whose unmasked addresses are not all inside the memory of the launch's tensors."""
+    """Let a load, store or atomic fail if an unmasked address is outside the launch's tensors."""
     starts, stops = np.zeros(0, np.uint64), np.zeros(0, np.uint64)
 
     def note_tensors(self: GridExecutor, *args: Any, **kwargs: Any) -> Any:
@@ -46,7 +49,9 @@ def fence_tensors(patch: pytest.MonkeyPatch) -> None:
         return run(self, *args, **kwargs)
 
     def check(pointers: Any, mask: Any) -> None:
-        addresses = np.broadcast_to(pointers.data, np.broadcast_shapes(pointers.data.shape, mask.data.shape))[mask.data.astype(bool)]
+        addresses = np.broadcast_to(pointers.data, np.broadcast_shapes(pointers.data.shape, mask.data.shape))[
+            mask.data.astype(bool)
+        ]
         width = max(1, pointers.get_element_ty().primitive_bitwidth // 8)
         block = np.searchsorted(starts, addresses, side="right").astype(np.int64) - 1
         inside = (block >= 0) & (addresses + np.uint64(width) <= stops[block])
@@ -61,5 +66,11 @@ def fence_tensors(patch: pytest.MonkeyPatch) -> None:
 
     run = GridExecutor.__call__
     patch.setattr(GridExecutor, "__call__", note_tensors)
-    for name, pointers_at, mask_at in (("create_masked_load", 0, 1), ("create_masked_store", 0, 2), ("create_atomic_rmw", 1, 3)):
-        patch.setattr(InterpreterBuilder, name, fenced(getattr(InterpreterBuilder, name), pointers_at, mask_at))
+    for name, pointers_at, mask_at in (
+        ("create_masked_load", 0, 1),
+        ("create_masked_store", 0, 2),
+        ("create_atomic_rmw", 1, 3),
+    ):
+        patch.setattr(
+            InterpreterBuilder, name, fenced(getattr(InterpreterBuilder, name), pointers_at, mask_at)
+        )
