@@ -86,9 +86,9 @@ suite() { # suite NAME SECONDS FILE... [PYTEST_OPTIONS...]: pytest-benchmark, wh
     --seconds $((patience * limit * 3 / 4)) "$@"
 }
 
-tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing.py tests/kernels/triton_suite/attention.py
-  tests/kernels/test_attention.py tests/kernels/test_packing.py tests/kernels/test_opcheck.py
-  tests/kernels/test_compile.py)
+tests=(tests/kernels/test_gpu.py tests/kernels/triton_suite/packing_tests.py
+  tests/kernels/triton_suite/attention_tests.py tests/kernels/test_gpu_graphs.py tests/kernels/test_attention.py
+  tests/kernels/test_packing.py tests/kernels/test_opcheck.py tests/kernels/test_compile.py)
 if [ -n "$dry_run" ]; then
   tests=("${tests[@]:0:2}")
   train_step=(--ways ours_cross ours_full paper dense nested)
