@@ -40,7 +40,7 @@ sanitize: .venv/installed
 bench: .venv/installed
 	mkdir -p $(BENCH)
 	$(BIN)/python -m pytest benchmarks --benchmark-json=$(BENCH)/suites.json
-	$(BIN)/python -m benchmarks.report $(BENCH) --out $(BENCH)/report.html
+	$(BIN)/python -m benchmarks.measure.report $(BENCH) --out $(BENCH)/report.html
 
 lint: .venv/installed
 	$(BIN)/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/kernels/*.cpp

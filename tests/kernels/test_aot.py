@@ -2,8 +2,8 @@
 
 No GPU is needed. The installed Triton compiles every tile that ships, and those for 16 bits twice; the oldest
 supported Triton compiles every tile once, if it lies in .triton-3.6, where `make test` puts it. `python -m
-benchmarks.aot` compiles all combinations. Each Triton runs in its own process, as a process can import only
-one.
+benchmarks.triton.aot` compiles all combinations. Each Triton runs in its own process, as a process can
+import only one.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ TIMES = {"installed": 2, "3.6": 1}
 def reports(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     """What that Triton makes of the kernels."""
     output = run(
-        ["-m", "benchmarks.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])],
+        ["-m", "benchmarks.triton.aot", "--json", "--jobs", "2", "--cover", str(TIMES[request.param])],
         environment(request.param),
     )
     return [json.loads(line) for line in output.splitlines()]
@@ -107,7 +107,7 @@ def test_tiles_for_short_sequences_give_the_same_bits(reports):
 
 def test_loop_is_counted_along_the_shortest_way():
     machine_code = pytest.importorskip(
-        "benchmarks.machine_code", reason="Triton is not installed: pip install triton"
+        "benchmarks.triton.machine_code", reason="Triton is not installed: pip install triton"
     )
     code = [
         ("MUFU.EX2 R1, R1", [1]),

@@ -21,8 +21,8 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install trito
 import triton
 import triton.language as tl
 
-from benchmarks.lengths import gpu_lengths
-from benchmarks.schedule import (
+from benchmarks.attention.patterns import draw_lengths
+from benchmarks.triton.launch_model import (
     PRODUCTS,
     SCHEDULES,
     Kernel,
@@ -164,7 +164,7 @@ def test_kernels_find_the_same_tiles():
 def test_days_that_fill_a_gpu_lose_little():
     shares = [
         line.share_of_perfect
-        for line in of_schedule(compare_schedules("aim", gpu_lengths("aim"), Machine()), "ours")
+        for line in of_schedule(compare_schedules("aim", draw_lengths("aim", "cuda"), Machine()), "ours")
     ]
     assert len(shares) == len(PRODUCTS)
     assert min(shares) >= 0.95
@@ -189,14 +189,14 @@ def test_short_sequences_cost_what_tiles_explain_and_little_for_the_schedule(tim
 @pytest.mark.parametrize("days", [8, 32, 128, 512])
 def test_surplus_programs_cost_no_more_than_those_of_a_grid_for_the_longest(days):
     """It is the search that makes ours slower than grid_max on days."""
-    lines = compare_schedules("aim", gpu_lengths("aim", days), replace(Machine(), search_clocks=0.0))
+    lines = compare_schedules("aim", draw_lengths("aim", "cuda", days), replace(Machine(), search_clocks=0.0))
     for ours, grid_max in zip(of_schedule(lines, "ours"), of_schedule(lines, "grid_max"), strict=True):
         assert ours.makespan_us < 1.002 * grid_max.makespan_us
 
 
 def test_one_long_sequence_does_not_slow_the_short_ones():
     """A grid for the longest has 30 programs for each short sequence, of which 1 or 2 own rows."""
-    lines = compare_schedules("", [*gpu_lengths("short", 4095), 3744], Machine())
+    lines = compare_schedules("", [*draw_lengths("short", "cuda", 4095), 3744], Machine())
     for ours, grid_max in zip(of_schedule(lines, "ours"), of_schedule(lines, "grid_max"), strict=True):
         assert ours.makespan_us < 0.7 * grid_max.makespan_us
 
@@ -204,7 +204,10 @@ def test_one_long_sequence_does_not_slow_the_short_ones():
 @pytest.mark.subprocess
 def test_json():
     result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.schedule", "--json"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "benchmarks.triton.launch_model", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, result.stderr
     lines = [Line(**json.loads(line)) for line in result.stdout.splitlines()]

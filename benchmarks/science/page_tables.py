@@ -1,0 +1,135 @@
+"""Tables of what models learn in README.md and RESULTS.md; see benchmarks/pages.py."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.measure.results import find_results
+from benchmarks.measure.saved_rows import RESULTS, read_rows
+from benchmarks.measure.tables import grouped, markdown
+from benchmarks.science.time_to_quality_report import (
+    REFERENCE,
+    Comparison,
+    Run,
+    compare_with_reference,
+    mean_and_spread,
+    races_of,
+)
+
+METHODS = {
+    "aim": "AIM",
+    "mean": "mean",
+    "nearest": "nearest",
+    "linear": "linear",
+    "last": "last",
+    "person_time_of_day": "person's time of day",
+    "same_minute": "same minute",
+}
+VARIANTS = {
+    REFERENCE: "reference: its error",
+    "plain_init": "key weights independent of query weights",
+    "tied_1": "`--tied-qk-init 1` instead of 2",
+    "queries_1/4": "`--query-share 0.25`",
+    "queries_1/16": "`--query-share 0.0625`",
+    "visible_cap": "`--max-visible`: 256, or a quarter of the window",
+    "visible_cap_queries_1/4": "`--max-visible` and `--query-share 0.25`",
+    "one_kind_a_batch": "one kind of mask for all days of a batch",
+    "random_mostly": "random masks for 80 % of the days",
+    "joint": "`--decoder joint`",
+    "full": "`--decoder full`",
+    "paper": "the paper's decoder, initialisation and positions",
+}
+DEMO_TASKS = {
+    "random_80": "80 % of tokens",
+    "temporal_interpolation_60": "60 minutes",
+    "temporal_extrapolation_60": "next 60 minutes",
+    "temporal_extrapolation_180": "next 180 minutes",
+    "signal_imputation_2": "2 signals, all day",
+}
+
+
+def comparisons(store: str) -> dict[str, Comparison]:
+    """Of the recipes on one store."""
+    files = [run for run in find_results([RESULTS]) if run.run.startswith(f"time_to_quality_{store}")]
+    (races,) = races_of(files).values()
+    return compare_with_reference([Run.from_race(race) for race in races])
+
+
+def time_to_quality() -> str:
+    """A row per recipe, two stores side by side."""
+    stores = {name: comparisons(name) for name in ("simulated", "covid_fitbit")}
+    rows = [
+        (title, *(cell for found in stores.values() for cell in _recipe_cells(variant, found.get(variant))))
+        for variant, title in VARIANTS.items()
+    ]
+    return markdown(
+        ("", *(title for name in stores for title in (f"{name}: ms a step", "error", "sooner"))), rows
+    )
+
+
+def _recipe_cells(variant: str, found: Comparison | None) -> tuple[str, str, str]:
+    if found is None:
+        return "-", "-", "-"
+    error = f"{found.error:.3f}" if variant == REFERENCE else mean_and_spread(found.after_time)
+    return f"{1e3 * found.step_seconds:.0f}", error, f"{found.sooner:.1f}x" if found.sooner else "never"
+
+
+def decoders() -> str:
+    """A row per decoder, all four stores."""
+    stores = {name: comparisons(name) for name in ("simulated", "covid_fitbit", "nurse_e4", "t1d_uom")}
+    rows = []
+    for variant, title in ((REFERENCE, "`cross`"), ("joint", "`joint`"), ("full", "`full`")):
+        cells = [title]
+        for found in (store[variant] for store in stores.values()):
+            errors = f"{mean_and_spread(found.after_time, 2)}, {mean_and_spread(found.after_days, 2)}"
+            text = f"{found.error:.3f}" if variant == REFERENCE else errors
+            cells.append(f"{text}, probe {found.probe:.2f}")
+        rows.append(cells)
+    return markdown(("decoder", *stores), rows)
+
+
+def evaluation(name: str) -> dict[tuple[str, str], dict[str, float]]:
+    """By task and signal ("" for all), by method, the squared error."""
+    frame = read_rows("evaluation", f"evaluation_{name}")
+    signals = frame["param.signal"].fillna("") if "param.signal" in frame else [""] * len(frame)
+    rows = zip(frame["param.task"], signals, frame.way, frame.mse, strict=True)
+    cells = grouped(rows, lambda row: (row[0], row[1]))
+    return {key: {method: float(error) for _, _, method, error in group} for key, group in cells}
+
+
+def error_row(title: str, errors: dict[str, float], methods: Iterable[str] = METHODS) -> tuple[str, ...]:
+    """One cell for each method, the lowest bold."""
+    lowest = min(errors.values())
+    cells = (
+        f"**{errors[name]:.2f}**" if errors[name] == lowest else f"{errors[name]:.2f}" for name in methods
+    )
+    return (title, *cells)
+
+
+def demo() -> str:
+    """Squared errors of some tasks; of AIM also after longer training."""
+    others = {method: title for method, title in METHODS.items() if method != "aim"}
+    columns = {"aim": "AIM", "aim_longer": "AIM, 7000 steps"} | others
+    errors, longer = evaluation("demo"), evaluation("demo_7000_steps")
+    rows = [
+        error_row(title, errors[task, ""] | {"aim_longer": longer[task, ""]["aim"]}, columns)
+        for task, title in DEMO_TASKS.items()
+    ]
+    return markdown(("hidden", *columns.values()), rows)
+
+
+def real_data(name: str, tasks_by_signal: Sequence[str]) -> str:
+    """Squared errors of all tasks, and of every signal in some."""
+    found = evaluation(name)
+    rows = [error_row(task, errors) for (task, signal), errors in found.items() if not signal]
+    for wanted in tasks_by_signal:
+        signals = {signal: errors for (task, signal), errors in found.items() if task == wanted and signal}
+        rows += [error_row(f"{wanted}: {signal}", errors) for signal, errors in signals.items()]
+    return markdown((name, *METHODS.values()), rows)
+
+
+TABLES = {
+    "time_to_quality": time_to_quality,
+    "decoders": decoders,
+    "demo": demo,
+    "nurse_e4": lambda: real_data("nurse_e4", ["random_80"]),
+    "covid_fitbit": lambda: real_data("covid_fitbit", ["random_80", "signal_imputation_1"]),
+}
