@@ -1,4 +1,4 @@
-"""The Python examples of README and docs run as they stand, and their commands are commands of the command line."""
+"""The Python examples of README and docs run unchanged, and their commands are those of the command line."""
 
 from __future__ import annotations
 

@@ -231,7 +231,8 @@ class DayStore:
             now = None
         if now == self.manifest["sha256"]:
             return damaged(file)
-        return f"store {self.path} was replaced or removed after it was opened ({file.name} differs); start again"
+        remedy = f"({file.name} differs); start again"
+        return f"store {self.path} was replaced or removed after it was opened {remedy}"
 
 
 def _open_same(path: Path, sha256: str) -> DayStore:
