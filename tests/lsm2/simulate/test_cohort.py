@@ -150,3 +150,10 @@ def test_numbers_that_make_no_cohort(tmp_path, arguments, word):
     with pytest.raises(InputError, match=word):
         write_cohort(tmp_path / "cohort", *arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_cohort_is_replaced_when_asked_for(tmp_path):
+    write_cohort(tmp_path / "cohort", 2, 1, seed=0)
+    with pytest.raises(InputError, match="holds a store already"):
+        write_cohort(tmp_path / "cohort", 1, 1, seed=0)
+    assert len(write_cohort(tmp_path / "cohort", 1, 1, seed=0, replace=True)) == 1

@@ -10,9 +10,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lsm2.config import LSM2Config, MaskingConfig
+from lsm2.data.masking import token_observed
 from lsm2.data.splits import heldout_subjects
+from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.training.order import TokenBudget, balance, step_days
+from lsm2.training.order import TokenBudget, Workload, balance, step_days
 
 
 @pytest.mark.parametrize("num_days", [1, 5, 13])
@@ -161,3 +164,21 @@ def test_split_depends_on_people_and_seed_only():
 def test_fraction_out_of_range_is_an_error(fraction):
     with pytest.raises(InputError, match="heldout_fraction"):
         heldout_subjects(["a", "b"], fraction, 0)
+
+
+@pytest.mark.parametrize("patch", [1, 5, 8, 10, 24, 120])
+@pytest.mark.parametrize("enough", [0.01, 0.5, 0.7, 1.0])
+def test_tokens_are_counted_from_bits_as_from_values(small_store, monkeypatch, patch, enough):
+    indices = [2, 3, 11, 19]
+    config = LSM2Config(
+        num_signals=3,
+        window_minutes=120,
+        patch_minutes=patch,
+        masking=MaskingConfig(token_min_observed=enough),
+    )
+    days = np.stack([~np.isnan(small_store.values(index)) for index in indices])
+    expected = token_observed(days, patch, enough).sum(1)
+    assert (days.reshape(4, -1, patch).mean(-1) >= enough - 1e-9).sum() >= expected.sum()
+    monkeypatch.setattr(DayStore, "values", None)
+    monkeypatch.setattr("lsm2.training.order.DAYS_AT_A_TIME", 3)
+    assert Workload(small_store, indices, config).most_tokens().tolist() == expected.tolist()

@@ -459,3 +459,20 @@ def test_two_ranks_take_the_step_of_one(small_pretrain: Pretrain, tmp_path: Path
         for values in moments
     )
     assert (two - one).norm() < 4 * rounding * one.norm()
+
+
+@pytest.mark.parametrize("settings", [{}, {"micro_batches": 2}, {"tokens_per_batch": 60}], ids=str)
+def test_a_start_reads_no_day_that_it_does_not_train_on(
+    small_store: DayStore,
+    small_pretrain: Pretrain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict,
+) -> None:
+    read: list[int] = []
+    values = DayStore.values
+    monkeypatch.setattr(DayStore, "values", lambda store, index: read.append(index) or values(store, index))
+    changes = {"batch_days": None} if "tokens_per_batch" in settings else {"batch_days": 2}
+    run = small_pretrain(tmp_path / "run", steps=1, **changes, **settings)
+    config = json.loads((run / "config.json").read_text())
+    assert 1 <= len(read) <= 2 and set(read) <= set(small_store.indices_of(config["train_subjects"]))
