@@ -13,16 +13,9 @@ from benchmarks.science.time_to_quality_report import (
     mean_and_spread,
     races_of,
 )
+from lsm2.evaluate import methods
 
-METHODS = {
-    "aim": "AIM",
-    "mean": "mean",
-    "nearest": "nearest",
-    "linear": "linear",
-    "last": "last",
-    "person_time_of_day": "person's time of day",
-    "same_minute": "same minute",
-}
+METHODS = {name: method.marked_label for name, method in methods.METHODS.items()}
 VARIANTS = {
     REFERENCE: "reference: its error",
     "plain_init": "key weights independent of query weights",

@@ -35,6 +35,7 @@ COVID = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "people"), [(NURSE, 11), (COVID, 9)], ids=["nurse_e4", "covid_fitbit"])
 def test_a_model_of_real_days_beats_the_mean_on_people_it_never_saw(tmp_path, shared_data, source, people):
     file, *options = source

@@ -77,6 +77,7 @@ def run(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decoder", "steps"), [("cross", 500), ("joint", 100), ("full", 100)])
 def test_a_long_run_compiles_at_most_twice(decoder: str, steps: int) -> None:
     """Steps of 1 to 5 days, empty days, single tokens and none among them, as many visible tokens as queries
@@ -109,6 +110,7 @@ def test_a_long_run_compiles_at_most_twice(decoder: str, steps: int) -> None:
     assert 1 <= counter.frame_count <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [([3], [3]), ([1, 1], [1, 1]), ([2], [2]), ([5, 4, 1], [4, 0, 0]), ([10], [10]), ([16], [32])],
@@ -137,6 +139,7 @@ def test_a_first_batch_of_coincidences_is_forgotten(decoder: str, first: tuple[l
     assert counter.frame_count <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("decoder", "recompute", "dtype"),
     [
@@ -180,6 +183,7 @@ def assert_near(actual: list[torch.Tensor], eager: list[torch.Tensor], exact: li
     assert (whole - exact_whole).norm() <= 2 * (eager_whole - exact_whole).norm() + 1e-6 * exact_whole.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")),
     reason="inductor needs a C++ compiler",
@@ -196,6 +200,7 @@ def test_inductor_gives_the_loss_and_gradient_of_eager_mode() -> None:
         assert_near(actual, eager, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_norms_softmax_and_loss_are_float32_in_the_compiled_graph(decoder: str) -> None:
     model = new_model(decoder)
@@ -254,6 +259,7 @@ def test_norms_are_float32_in_eager_mode_too(decoder: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_compiled_run_is_the_run(
     small_store: DayStore,

@@ -348,6 +348,8 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     assert condition(), process.communicate()[1]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_killed_and_terminated_runs_continue_bit_exactly(small_pretrain: Pretrain, tmp_path: Path) -> None:
     long = {"steps": 400, "checkpoint_every": 5, "num_workers": 1}
     whole = small_pretrain(tmp_path / "whole", stop_after=20, **long)
@@ -387,6 +389,8 @@ def test_an_error_ends_the_process_although_a_loader_works(small_pretrain: Pretr
     assert failing.returncode == 1 and "File too large" in message
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_a_killed_loader_process_ends_training_in_words(small_pretrain: Pretrain, tmp_path: Path) -> None:
     whole = small_pretrain(tmp_path / "whole", steps=1)
     run = tmp_path / "run"
@@ -421,6 +425,8 @@ def test_automatic_precision_is_settled_and_kept(
     )
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "settings",
     [
