@@ -20,7 +20,7 @@ import torch
 from torch.utils import collect_env
 
 from benchmarks.measure.options import make_parser
-from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
+from benchmarks.measure.timing import clock_of, laps_of
 from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops
 
@@ -113,8 +113,8 @@ def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:
         f"{name} product TFLOP/s": square_product(dtype, size, device) for name, dtype in dtypes.items()
     }
     rulers["copy TB/s"] = large_copy(num_bytes, device)
-    measure = gpu_seconds if device.type == "cuda" else seconds
-    laps = laps_of({name: ruler.call for name, ruler in rulers.items()}, rounds, measure=measure)
+    calls = {name: ruler.call for name, ruler in rulers.items()}
+    laps = laps_of(calls, rounds, measure=clock_of(device))
     return {name: ruler.work / statistics.median(laps[name]) / 1e12 for name, ruler in rulers.items()}
 
 

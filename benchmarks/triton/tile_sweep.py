@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -139,14 +139,6 @@ def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str]
     return ""
 
 
-def result_of(compiling: Future[str]) -> str:
-    """The fault that was found, which may be that the process died."""
-    try:
-        return compiling.result()
-    except Exception as error:
-        return describe_error(error)
-
-
 def race(candidates: Sequence[Candidate], settings: Settings) -> None:
     """Fill in what each candidate for one kernel, head dim and pattern takes, or its fault."""
     first = candidates[0]
@@ -169,7 +161,8 @@ def race(candidates: Sequence[Candidate], settings: Settings) -> None:
             trial = Trial(problem, first.kernel, forward, candidate.tile)
             try:
                 with trial.tile_in_use(), unwritten_memory_is_nan():
-                    check(trial(), expected)
+                    for actual, wanted in zip(trial(), expected, strict=True):
+                        assert_same(actual, wanted, TOLERANCE, "result")
             except Exception as error:
                 candidate.fault = describe_error(error)
                 continue
@@ -193,12 +186,6 @@ def unwritten_memory_is_nan() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-def check(results: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """Raise AssertionError where a result is not today's."""
-    for actual, wanted in zip(results, expected, strict=True):
-        assert_same(actual, wanted, TOLERANCE, "result")
 
 
 def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings) -> list[Candidate]:
@@ -243,7 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def take(candidates: list[Candidate], earlier: list[Race]) -> Iterator[Race]:
         for candidate in candidates:
-            candidate.fault = result_of(compiling[candidate.head_dim, candidate.kernel, candidate.tile])
+            compiled = compiling[candidate.head_dim, candidate.kernel, candidate.tile]
+            died = compiled.exception()
+            candidate.fault = describe_error(died) if died else compiled.result()
         done.extend(candidates)
         race(candidates, settings)
         races = list(races_of(candidates))
