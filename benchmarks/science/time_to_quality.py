@@ -14,6 +14,7 @@ classifier tells whose day it is (share that is right).
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +29,7 @@ import torch
 from benchmarks.measure.environment import describe_machine, name_machine
 from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, write_results
-from benchmarks.measure.timing import seconds, summarise
+from benchmarks.measure.timing import laps_of, seconds, summarise
 from benchmarks.science.time_to_quality_report import REFERENCE, SUITE, show_races
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
@@ -201,12 +202,10 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
 
 
 def time_steps(trainings: list[Training]) -> list[float]:
-    """Median seconds of a step of each, after one that warms up; they take turns on the same days."""
-    laps: list[list[float]] = [[] for _ in trainings]
-    for _ in range(1 + CALIBRATION_STEPS):
-        for training, times in zip(trainings, laps, strict=True):
-            times += training.advance(1)
-    return [statistics.median(times[1:]) for times in laps]
+    """Median seconds of a step of each, after those that warm up; they take turns on the same days."""
+    steps = {place: functools.partial(training.advance, 1) for place, training in enumerate(trainings)}
+    laps = laps_of(steps, CALIBRATION_STEPS, measure=lambda step: step()[0])
+    return [statistics.median(times) for times in laps.values()]
 
 
 def train_all(

@@ -43,7 +43,6 @@ class Candidate:
     pattern: str
     kernel: str
     tile: Tile
-    is_current: bool
     pass_ms: float | None = None
     alone_ms: float | None = None
     registers: int | None = None

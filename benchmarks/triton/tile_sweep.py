@@ -125,14 +125,9 @@ def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str]
             problem = settings.problem(pattern, head_dim, num_sequences=8)
             lse = torch.zeros(problem.grad.shape[1::-1], device=problem.grad.device)
             trial = Trial(problem, kernel, (problem.grad, lse), tile)
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(trial.tile_in_use())
-                for name in [name for name, value in vars(launch).items() if hasattr(value, "warmup")]:
-                    stack.enter_context(
-                        mock.patch.object(
-                            launch, name, WatchedKernel(getattr(launch, name), only_compile=True)
-                        )
-                    )
+            kernels = {name: value for name, value in vars(launch).items() if hasattr(value, "warmup")}
+            watched = {name: WatchedKernel(each, only_compile=True) for name, each in kernels.items()}
+            with trial.tile_in_use(), mock.patch.dict(vars(launch), watched):
                 trial()
     except Exception as error:
         return describe_error(error)
@@ -195,10 +190,7 @@ def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings)
     current = tiles.tile_for(name, head_dim, problem.qkv.dtype, launch._architecture(problem.qkv.device))
     listed = CANDIDATES[kernel][: 1 if settings.dry_run else None]
     others = [Tile(m, n, warps, stages) for m, n, warps, stages in listed]
-    return [
-        Candidate(head_dim, pattern, kernel, tile, tile == current)
-        for tile in dict.fromkeys([current, *others])
-    ]
+    return [Candidate(head_dim, pattern, kernel, tile) for tile in dict.fromkeys([current, *others])]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -212,9 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = max(1, (os.cpu_count() or 2) - 2)
     parser.add_argument("--jobs", type=int, default=jobs, help="processes that compile")
     args = parser.parse_args(arguments)
-    if (
-        args.dry_run and os.environ.get("TRITON_INTERPRET") != "1"
-    ):  # Triton reads it when it is first imported
+    # Triton reads the variable when it is first imported.
+    if args.dry_run and os.environ.get("TRITON_INTERPRET") != "1":
         command = [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | {"TRITON_INTERPRET": "1"})
     if not args.dry_run and not torch.cuda.is_available():
