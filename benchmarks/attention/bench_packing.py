@@ -18,19 +18,12 @@ def bench_packing(benchmark, device, dry_run, direction, width):
     packed = pack(x, packing)
     indices, flat = packing.indices, x.view(-1, width)
 
+    result = packed if direction == "pack" else x
+    target = torch.empty_like(result)
+    peers = {"copy": lambda: target.copy_(result), "clone": result.clone}
     if direction == "pack":
-        target = torch.empty_like(packed)
-        peers = {
-            "copy": lambda: target.copy_(packed),
-            "clone": packed.clone,
-            "index_select": lambda: flat.index_select(0, indices),
-        }
+        peers["index_select"] = lambda: flat.index_select(0, indices)
         race(benchmark, lambda: pack(x, packing), peers, rounds=15)
     else:
-        target = torch.empty_like(x)
-        peers = {
-            "copy": lambda: target.copy_(x),
-            "clone": x.clone,
-            "index_copy": lambda: torch.zeros_like(flat).index_copy_(0, indices, packed),
-        }
+        peers["index_copy"] = lambda: torch.zeros_like(flat).index_copy_(0, indices, packed)
         race(benchmark, lambda: unpack(packed, packing), peers, rounds=15)

@@ -1,7 +1,6 @@
 """How fast is packed attention against torch's ways, by pattern of lengths and precision?"""
 
 import pytest
-import torch
 
 from benchmarks.attention.patterns import SUITE_PATTERNS, draw_lengths, useful_work
 from benchmarks.attention.peers import suite_peers
@@ -35,9 +34,3 @@ def race_attention(benchmark, problem: Problem, *, backward: bool) -> None:
     rounds, rates = 20 if device.type == "cuda" else 5, attention_yardsticks(dtype, device)
     call = our_way.call(backward=backward)
     race(benchmark, call, calls, rounds=rounds, errors=errors, ceilings=rates, **work)
-
-
-def native_problem(lengths: list[int], head_dim: int, device: torch.device, num_heads: int) -> Problem:
-    """In bfloat16 where the device multiplies it natively, else in float32."""
-    dtype = torch.bfloat16 if bfloat16_is_fast(device) else torch.float32
-    return Problem.random(lengths, head_dim, dtype, device, num_heads)

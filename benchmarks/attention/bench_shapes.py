@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.attention.bench_patterns import HEAD_DIM, native_problem, race_attention
+from benchmarks.attention.bench_patterns import HEAD_DIM, race_attention
 from benchmarks.attention.patterns import visible_tokens
 from benchmarks.attention.problem import BOTH, DIRECTIONS, NUM_HEADS, Problem
+from benchmarks.measure.suite import native_dtype
 
 AXES = {
     "length": (64, 128, 256, 512, 1024, 2048, 3744),
@@ -27,7 +28,7 @@ def make_problem(axis: str, value: int, device: torch.device, *, dry_run: bool =
     days = value if axis == "batch" else DAYS
     tokens = TOKENS_IN_DRY_RUN if dry_run else TOKENS
     lengths = [value] * (times * tokens // value) if axis == "length" else visible_tokens(times * days)
-    return native_problem(lengths, head_dim, device, num_heads)
+    return Problem.random(lengths, head_dim, native_dtype(device), device, num_heads)
 
 
 @pytest.mark.benchmark(group="attention_shapes")

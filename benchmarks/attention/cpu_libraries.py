@@ -127,15 +127,11 @@ def openvino(problem: Problem, *, padded: bool) -> Way:
             (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).numpy(), list(x.shape), element
         )
 
-    batches = (
-        [problem.pad(problem.qkv)] if padded else [part[None] for part in problem.qkv.split(problem.lengths)]
-    )
-    feeds = [[toopenvino(x.transpose(1, 2)) for x in batch.unbind(2)] for batch in batches]
+    feeds = [[toopenvino(x.transpose(1, 2)) for x in batch.unbind(2)] for batch in _batches(problem, padded)]
     if padded:
         feeds[0].append(ov.Tensor(problem.keep[:, None, None, :].numpy()))
-    requests = [
-        model.create_infer_request() for _ in feeds
-    ]  # one each, as a request's next call overwrites its output
+    # One each, as a request's next call overwrites its output.
+    requests = [model.create_infer_request() for _ in feeds]
 
     def forward() -> list[torch.Tensor]:
         for request, feed in zip(requests, feeds, strict=True):
@@ -180,12 +176,9 @@ def onnxruntime(problem: Problem, *, padded: bool) -> Way:
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
     session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
 
-    batches = (
-        [problem.pad(problem.qkv)] if padded else [part[None] for part in problem.qkv.split(problem.lengths)]
-    )
     feeds = [
         dict(zip("qkv", (x.flatten(2).contiguous().numpy() for x in batch.unbind(2)), strict=True))
-        for batch in batches
+        for batch in _batches(problem, padded)
     ]
     if padded:
         feeds[0]["lengths"] = torch.tensor(problem.lengths, dtype=torch.int32).numpy()
@@ -195,6 +188,13 @@ def onnxruntime(problem: Problem, *, padded: bool) -> Way:
         return [out.unflatten(2, (NUM_HEADS, -1)).transpose(1, 2) for out in outs]
 
     return Way(forward, None, functools.partial(_join, problem, padded))
+
+
+def _batches(problem: Problem, padded: bool) -> list[torch.Tensor]:
+    """qkv (B, N, 3, H, D), one for all sequences or one per sequence."""
+    if padded:
+        return [problem.pad(problem.qkv)]
+    return [part[None] for part in problem.qkv.split(problem.lengths)]
 
 
 def _join(problem: Problem, padded: bool, outs: list[torch.Tensor]) -> torch.Tensor:
@@ -216,10 +216,8 @@ def jax_padded(problem: Problem) -> Way:
         q, k, v = (qkv[:, :, i] for i in range(3))
         return jax.nn.dot_product_attention(q, k, v, query_seq_lengths=lengths, key_value_seq_lengths=lengths)
 
-    forward, forward_and_backward = (
-        jax.jit(attend),
-        jax.jit(lambda qkv, grad: jax.vjp(attend, qkv)[1](grad)[0]),
-    )
+    forward = jax.jit(attend)
+    forward_and_backward = jax.jit(lambda qkv, grad: jax.vjp(attend, qkv)[1](grad)[0])
     return Way(
         lambda: forward(qkv).block_until_ready(),
         lambda: forward_and_backward(qkv, grad).block_until_ready(),

@@ -1,5 +1,7 @@
 """Tables of attention in README.md and RESULTS.md; see benchmarks/pages.py."""
 
+from statistics import geometric_mean
+
 import pandas as pd
 
 from benchmarks.attention.patterns import PATTERNS
@@ -26,11 +28,6 @@ def of_ours(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of ours, each with the ratio of the best peer of its race."""
     peers = frame[frame.way != OURS].groupby(["run", "case"], sort=False).ratio_to_ours.min()
     return frame[frame.way == OURS].join(peers.rename("best_ratio"), on=["run", "case"])
-
-
-def geometric_mean(values: pd.Series) -> float:
-    """Of numbers above 0."""
-    return float(values.prod() ** (1 / len(values)))
 
 
 def attention_cpu() -> str:

@@ -75,8 +75,7 @@ class Problem:
     @cached_property
     def keep(self) -> Tensor:
         """(B, N) bool: which rows of the padded batch are there."""
-        lengths = torch.tensor(self.lengths, device=self.qkv.device)
-        return torch.arange(max(self.lengths), device=self.qkv.device)[None] < lengths[:, None]
+        return self.key_mask()[:, 0, 0]
 
     def pad(self, packed: Tensor) -> Tensor:
         """(T, ...) -> (B, N, ...), padded with zeros."""

@@ -14,7 +14,7 @@ longest length or a mask, is timed apart and is in no ratio.
 import argparse
 import contextlib
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -43,7 +43,7 @@ from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
 from benchmarks.measure.suite import NO_BFLOAT16
 from benchmarks.measure.tables import best_ratio, race_tables, show, summary_table
-from benchmarks.measure.timing import compare_laps, gpu_seconds, laps_of, seconds
+from benchmarks.measure.timing import clock_of, compare_laps, laps_of
 from benchmarks.measure.turns import end, take_turns
 from benchmarks.measure.yardsticks import Yardstick, exponential_yardstick, product_yardstick, square_product
 from lsm2.model.precision import bfloat16_is_fast
@@ -51,7 +51,6 @@ from lsm2_kernels import _ops
 
 SETTLING_SECONDS = 0.2
 """Before every call, where a library whose threads wait busily takes part."""
-PRODUCT_SIZE = 8192
 METADATA_ROUNDS = 3
 DRY_RUN_LENGTHS = {"uniform": [64] * 3}
 
@@ -77,15 +76,11 @@ class Settings:
         """What ratios are of."""
         return "median_seconds" if self.on_gpu else "shortest_seconds"
 
-    def measure(self, call: Callable[[], Any]) -> float:
-        return gpu_seconds(call) if self.on_gpu else seconds(call)
-
     def yardsticks(self, dtype: torch.dtype) -> dict[str, Yardstick]:
-        if self.on_gpu or self.dry_run:
-            size = PRODUCT_SIZE if self.on_gpu else 128
-            return {"flops_per_second": square_product(dtype, size, self.device)}
-        products, exponentials = product_yardstick(dtype), exponential_yardstick()
-        return {"flops_per_second": products, "exponentials_per_second": exponentials}
+        if self.dry_run:
+            return {"flops_per_second": square_product(dtype, 128, self.device)}
+        rulers = {"flops_per_second": product_yardstick(dtype, self.device)}
+        return rulers if self.on_gpu else rulers | {"exponentials_per_second": exponential_yardstick()}
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,7 @@ def race(turn: Turn, peers: dict[str, Peer], settings: Settings) -> Iterator[Rac
 
         def measure(call: Any, contexts: Mapping[Any, Any] = contexts) -> float:
             with contexts.get(call, contextlib.nullcontext)():
-                return settings.measure(call)
+                return clock_of(settings.device)(call)
 
         laps = laps_of(calls, settings.rounds, measure=measure, patience=settings.patience, pause=pause)
         for name, ruler in rulers.items():

@@ -16,7 +16,7 @@ def assert_same(actual: Tensor, wanted: Tensor, tolerance: float, what: str) -> 
     assert off <= tolerance * norm, f"{what} is off by {off / norm:.3g} of its norm"
 
 
-def describe_error(error: Exception, longest: int = 300) -> str:
+def describe_error(error: BaseException, longest: int = 300) -> str:
     """Its type and message in one line; of a long one the beginning and the end."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= longest else f"{text[: longest // 2]} [...] {text[-longest // 2 :]}"

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch.utils import collect_env
 
 from benchmarks.measure.options import make_parser
-from benchmarks.measure.timing import gpu_seconds, laps_of, seconds
+from benchmarks.measure.timing import clock_of, laps_of
 from benchmarks.measure.yardsticks import large_copy, square_product
 from lsm2_kernels import _ops
 
@@ -35,12 +34,9 @@ GPU_STATE = f"{_CLOCKS},temperature.gpu,power.draw,power.limit,{_USE}"
 PRODUCT_SIZE, COPY_BYTES, ROUNDS = 8192, 4 << 30, 20
 
 
-def read_output(*command: str) -> str:
-    """What a program prints, or why it does not run."""
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{type(error).__name__}: {error}"
+def read_output(command: str) -> str:
+    """What a program prints, nothing where it fails."""
+    return collect_env.run_and_read_all(collect_env.run, command) or ""
 
 
 def name_cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
@@ -71,12 +67,12 @@ def describe_machine() -> dict[str, Any]:
         machine = f"{properties.name}, {properties.major}.{properties.minor}"
         state = f"{GPU_STATE}: {read_gpu_state()}"
     driver = collect_env.get_nvidia_driver_version(collect_env.run) if on_gpu else ""
-    changed = read_output("git", "status", "--porcelain", "--untracked-files=no").splitlines()
+    changed = read_output("git status --porcelain --untracked-files=no").splitlines()
     return {
         "machine": machine,
         "driver": driver or "",
         "versions": ", ".join(f"{name} {found}" for name in PACKAGES if (found := installed_version(name))),
-        "commit": read_output("git", "rev-parse", "HEAD")[:12],
+        "commit": read_output("git rev-parse HEAD")[:12],
         "files changed since": len(changed),
         "torch_threads": torch.get_num_threads(),
         "cpu kernels": _ops.instruction_set() or f"none: {_ops.why_no_cpu_library}",
@@ -102,7 +98,7 @@ def read_gpu_state() -> str:
     """Clocks, temperature, power and who else uses the GPU, as nvidia-smi says now."""
     if not torch.cuda.is_available():
         return "no GPU"
-    return read_output("nvidia-smi", f"--query-gpu={GPU_STATE}", "--format=csv,noheader")
+    return read_output(f"nvidia-smi --query-gpu={GPU_STATE} --format=csv,noheader")
 
 
 def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:
@@ -113,8 +109,8 @@ def measure_rates(device: torch.device, *, dry_run: bool) -> dict[str, float]:
         f"{name} product TFLOP/s": square_product(dtype, size, device) for name, dtype in dtypes.items()
     }
     rulers["copy TB/s"] = large_copy(num_bytes, device)
-    measure = gpu_seconds if device.type == "cuda" else seconds
-    laps = laps_of({name: ruler.call for name, ruler in rulers.items()}, rounds, measure=measure)
+    calls = {name: ruler.call for name, ruler in rulers.items()}
+    laps = laps_of(calls, rounds, measure=clock_of(device))
     return {name: ruler.work / statistics.median(laps[name]) / 1e12 for name, ruler in rulers.items()}
 
 

@@ -208,12 +208,9 @@ def draw_rooflines(races: Sequence[Race]) -> Iterator[tuple[str, bytes]]:
     able = [race for race in races if "useful_bytes" in race.extra and speeds_of(race)]
     for dtype, group in grouped(able, lambda race: race.extra["dtype"]):
         rates = [race.extra.get("ceilings", {}) for race in group]
-        ceilings = [
-            max((found[rate] for found in rates if rate in found), default=None)
-            for rate in ("flops_per_second", "bytes_per_second")
-        ]
-        product, copy = ceilings
-        if product is not None and copy is not None:
+        product = max(found.get("flops_per_second", 0.0) for found in rates)
+        copy = max(found.get("bytes_per_second", 0.0) for found in rates)
+        if product and copy:
             yield dtype, _draw_roofline(group, product, copy)
 
 
@@ -252,7 +249,7 @@ def _draw_roofline(races: Sequence[Race], product: float, copy: float) -> bytes:
 
 def is_ours(way: str) -> bool:
     """Whether a line is one of ours, which are drawn bold."""
-    return way.startswith("ours") or way in ("reference", "ours")
+    return way.startswith("ours") or way == "reference"
 
 
 def choose_colours(names: Sequence[str]) -> dict[str, str]:

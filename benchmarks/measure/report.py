@@ -43,9 +43,9 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 def merge(races: Sequence[Race]) -> list[Race]:
-    """One race for each case: of several runs the medians; of a way that never ran its error."""
+    """One race for each case of a suite: of several runs the medians; of a way that never ran its error."""
     merged = []
-    for case, group in grouped(races, lambda race: race.case):
+    for (suite, case), group in grouped(races, lambda race: (race.suite, race.case)):
         ways: dict[str, dict[str, Any]] = {}
         for name in dict.fromkeys(name for race in group for name in race.ways):
             found = [race.ways[name] for race in group if name in race.ways]
@@ -55,7 +55,7 @@ def merge(races: Sequence[Race]) -> list[Race]:
             error = next((way["error"] for way in found if way.get("error")), "")
             kept = {key: value for key, value in found[0].items() if key in ("note", "estimated_ms")}
             ways[name] = kept | (median if ran or not error else {"error": error})
-        merged.append(Race(group[0].suite, case, group[0].params, ways, group[0].extra))
+        merged.append(Race(suite, case, group[0].params, ways, group[0].extra))
     return merged
 
 
@@ -166,29 +166,22 @@ def render(runs: Sequence[Results]) -> str:
         for machine, group in grouped(runs, lambda run: run.machine_name)
     ]
     parts = ["<h1>lsm2-kernels: benchmarks</h1>"]
-    parts += [answer(machine, merge_by_suite(races)) for machine, races in by_machine]
+    parts += [answer(machine, merge(races)) for machine, races in by_machine]
     for machine, races in by_machine:
-        shown = [race for race in races if race.suite != "tile_sweep" and is_comparison(race)]
+        compared = [
+            race for race in races if race.ratios or any("error" in way for way in race.ways.values())
+        ]
+        shown = [race for race in compared if race.suite != "tile_sweep"]
         parts += [
             suite_section(suite, machine, group) for suite, group in grouped(shown, lambda race: race.suite)
         ]
     for machine, races in by_machine:
-        parts += figure_sections(machine, merge_by_suite(races))
+        parts += figure_sections(machine, merge(races))
     rows = [
         ([run.run, run.machine_name, str(run.machine.get("commit") or "-")[:12]], [""] * 3) for run in runs
     ]
     parts.append(section("Runs", table(["run", "machine", "commit"], rows)))
     return document("lsm2-kernels: benchmarks", parts)
-
-
-def merge_by_suite(races: Sequence[Race]) -> list[Race]:
-    """Cases of different suites may have one name."""
-    return [race for _, group in grouped(races, lambda race: race.suite) for race in merge(group)]
-
-
-def is_comparison(race: Race) -> bool:
-    """Whether ways were compared, or why they were not."""
-    return bool(race.ratios) or any(way.get("error") for way in race.ways.values())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -156,17 +156,17 @@ def summary_table(races: Sequence[Race], over: str, by: str = "median_seconds") 
 
 @dataclass(frozen=True)
 class Target:
-    """What was aimed at in the races with these parameters: so many times the speed of a peer, or TFLOP/s."""
+    """What was aimed at in the races with these parameters: so many times the speed of a peer."""
 
     params: Mapping[str, Any]
     wanted: float
-    peer: str | None = None
-    ours: str = "ours"
+    peer: str
+    ours: str
 
     def verdict(self, races: Sequence[Race]) -> str:
         """One line: met, missed or not measured."""
-        what = f"{', '.join(map(str, self.params.values()))}, {self.ours}: wanted {self.wanted:g}"
-        what += " TFLOP/s" if self.peer is None else f"x the speed of {self.peer}"
+        case = f"{', '.join(map(str, self.params.values()))}, {self.ours}"
+        what = f"{case}: wanted {self.wanted:g}x the speed of {self.peer}"
         values = [value for race in races if (value := self._value(race)) is not None]
         if not values:
             return f"{'not measured':13}{what}, is unknown"
@@ -175,11 +175,9 @@ class Target:
     def _value(self, race: Race) -> float | None:
         if any(race.params.get(name) != value for name, value in self.params.items()):
             return None
-        ours, peer = (race.ways.get(way, {}) for way in (self.ours, self.peer or self.ours))
+        ours, peer = (race.ways.get(way, {}) for way in (self.ours, self.peer))
         if "median_seconds" not in ours or "median_seconds" not in peer:
             return None
-        if self.peer is None:
-            return (useful_flops(race, ours) or 0.0) / ours["median_seconds"] / 1e12
         # A peer that ran in a race of its own has its ratio to ours there.
         return peer["ratio_to_ours"] / ours["ratio_to_ours"]
 

@@ -44,6 +44,11 @@ def gpu_seconds(way: Callable[[], object]) -> float:
     return start.elapsed_time(end) / 1e3
 
 
+def clock_of(device: torch.device) -> Callable[[Callable[[], object]], float]:
+    """What times one call there."""
+    return gpu_seconds if device.type == "cuda" else seconds
+
+
 @functools.cache
 def _flush_buffer() -> torch.Tensor:
     return torch.empty(FLUSH_BYTES, dtype=torch.int8, device="cuda")

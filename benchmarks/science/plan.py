@@ -19,7 +19,6 @@ processes on this machine and compares.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import statistics
@@ -29,15 +28,15 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.measure.options import make_parser
-from benchmarks.measure.results import Race, find_results
+from benchmarks.measure.results import find_results
 from benchmarks.measure.tables import empty_table, show
 from benchmarks.measure.timing import seconds
+from benchmarks.step.memory import count_bytes
 from lsm2 import LSM2, presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
@@ -67,21 +66,20 @@ class Measured:
     peak_bytes_per_day: float
 
     @classmethod
-    def read(cls, path: Path, preset: str) -> Measured:
-        """From a file of benchmarks.step.race --json; raises SystemExit where the preset is not in it."""
-        for run in find_results([path]):
+    def read(cls, paths: Sequence[Path], preset: str) -> Measured:
+        """From the first file of benchmarks.step.race that times the preset; raises SystemExit for none."""
+        case = {"preset": preset, "window": "day", "missing": MISSING}
+        for run in find_results(paths):
             for race in run.races:
-                way = race.ways.get(WAY, {}) if is_measured(race, preset) else {}
-                if {"days_per_second", "peak_bytes"} <= set(way):
-                    return cls(
-                        run.machine_name,
-                        way["days_per_second"],
-                        way["peak_bytes"] / race.params["num_windows"],
-                    )
+                way = race.ways.get(WAY, {})
+                if case.items() <= race.params.items() and {"days_per_second", "peak_bytes"} <= set(way):
+                    machine = f"{run.machine_name} ({run.path.name})"
+                    peak_bytes = way["peak_bytes"] / race.params["num_windows"]
+                    return cls(machine, way["days_per_second"], peak_bytes)
+        names = ", ".join(path.name for path in paths)
         wanted = f"{WAY}, {preset}, a day, {MISSING:.0%} missing"
-        raise SystemExit(
-            f"{path} has no time of {wanted}; measure it with benchmarks.step.race --targets --json FILE"
-        )
+        advice = "measure it with benchmarks.step.race --targets --json FILE"
+        raise SystemExit(f"{names} has no time of {wanted}; {advice}")
 
 
 @dataclass(frozen=True)
@@ -106,18 +104,10 @@ class Cohort:
         normalization = Normalization.from_moments(store.signals, store.moments_of(store.subjects))
         ranks = Ranks(0, 1, torch.device("cpu"))
         batches = StepBatches(store, indices, normalization, config, train, ranks)
-        taken: list[Any] = []
-
-        def take(step: int) -> None:
-            micro_batches = batches[step]
-            assert isinstance(micro_batches, list)
-            taken.append(micro_batches[0])
-
-        laps = [seconds(lambda step=step: take(step)) for step in range(3)]
-        tensors = [getattr(taken[0], field.name) for field in dataclasses.fields(taken[0])]
-        device_bytes = (
-            sum(tensor.nbytes for tensor in tensors if isinstance(tensor, torch.Tensor)) / taken[0].num_days
-        )
+        laps = [seconds(lambda step=step: batches[step]) for step in range(3)]
+        micro_batches = batches[0]
+        assert isinstance(micro_batches, list)
+        device_bytes = count_bytes(micro_batches[0]) / micro_batches[0].num_days
         days = np.random.default_rng(0).integers(len(store), size=gpus * days_per_gpu).tolist()
         day_ids = store.days["day_id"].to_pylist()
         # Another mask for each, though days repeat.
@@ -220,39 +210,23 @@ def _train(store: DayStore, out: Path, ranks: int, days_per_rank: int) -> float:
     return statistics.median(line["days_per_second"] for line in lines[WARM_UP_STEPS:])
 
 
-def is_measured(race: Race, preset: str) -> bool:
-    """Whether a race times a step of days, about half of them missing."""
-    params = race.params
-    case = params.get("preset"), params.get("window"), params.get("missing")
-    return race.suite == "train_step" and case == (preset, "day", MISSING)
-
-
-def newest_results(preset: str) -> Path:
-    """The last dated file of results that times this preset, one of a GPU before one of a CPU."""
-    files = sorted(RESULTS.glob("*.csv"), key=lambda path: ("NVIDIA" in path.name, path.name), reverse=True)
-    for path in files:
-        if any(is_measured(race, preset) for run in find_results([path]) for race in run.races):
-            return path
-    raise SystemExit(
-        f"no results in {RESULTS} time {preset}; measure with benchmarks.step.race --json FILE and give it"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--gpus", type=int, default=8)
     parser.add_argument("--people", type=int, default=PEOPLE, help=f"of {DAYS_PER_PERSON} days each")
     parser.add_argument("--preset", choices=("tiny", "small", "base"), default="base")
     parser.add_argument("--days-per-gpu", type=int, default=64, help="in a step")
-    parser.add_argument("--measured", type=Path, help="results of benchmarks.step.race; default: the newest")
+    parser.add_argument(
+        "--measured", type=Path, help="results of benchmarks.step.race; default: the newest, of a GPU first"
+    )
     parser.add_argument("--memory-tb-s", type=float, default=3.0, help="of a GPU's memory")
     parser.add_argument("--link-gb-s", type=float, default=50.0, help="of all-reduce, as nccl-tests name it")
     parser.add_argument("--workers", type=int, default=8, help="of the loader, for each GPU")
     parser.add_argument("--check", action="store_true", help="compare with 1, 2 and 4 processes here")
     args = parser.parse_args(arguments)
     config: LSM2Config = getattr(presets, args.preset)()
-    path = args.measured or newest_results(args.preset)
-    measured = Measured.read(path, args.preset)
+    saved = sorted(RESULTS.glob("*.csv"), key=lambda path: ("NVIDIA" in path.name, path.name), reverse=True)
+    measured = Measured.read(saved if args.measured is None else [args.measured], args.preset)
     with tempfile.TemporaryDirectory() as folder:
         store = write_cohort(Path(folder) / "cohort", people=32, days_per_person=4, seed=0)
         cohort = Cohort.measure(store, config, args.gpus, args.days_per_gpu)
@@ -262,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = empty_table((f"{args.preset}, {args.gpus} devices",), ("predicted",))
         for name, number in plan.lines(args.people):
             table.add_row(name, number)
-        source = f"compute as measured on {measured.machine} ({path.name})"
+        source = f"compute as measured on {measured.machine}"
         show([f"{source}; memory and link rates are assumed", table])
         if args.check:
             table = empty_table(("processes",), ("days/s predicted", "measured", "measured / predicted"))

@@ -14,6 +14,7 @@ classifier tells whose day it is (share that is right).
 """
 
 import dataclasses
+import functools
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +27,10 @@ import pyarrow.csv
 import torch
 
 from benchmarks.measure.environment import describe_machine, name_machine
-from benchmarks.measure.figures import draw_curves
 from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, write_results
-from benchmarks.measure.tables import show
-from benchmarks.measure.timing import seconds, summarise
-from benchmarks.science.time_to_quality_report import REFERENCE, SUITE, Run, table
+from benchmarks.measure.timing import laps_of, seconds, summarise
+from benchmarks.science.time_to_quality_report import REFERENCE, SUITE, show_races
 from lsm2 import presets
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.normalize import Normalization
@@ -187,33 +186,26 @@ def probe(model: LSM2, store: DayStore, seed: int) -> float:
         known = np.isin(people, names[counts >= 4])
         recognise = make_pipeline(StandardScaler(), RidgeClassifierCV(PENALTIES))
         folds = StratifiedKFold(4, shuffle=True, random_state=seed)
-        return float(
-            np.mean(
-                np.asarray(cross_val_predict(recognise, embeddings[known], people[known], cv=folds))
-                == people[known]
-            )
-        )
+        recognised = cross_val_predict(recognise, embeddings[known], people[known], cv=folds)
+        return float(np.mean(np.asarray(recognised) == people[known]))
     rows = {row.pop("subject"): row for row in pyarrow.csv.read_csv(labels).to_pylist()}
     names = sorted(set(people))
     of_person = np.stack([embeddings[people == name].mean(0) for name in names])
     regression = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
     folds = KFold(5, shuffle=True, random_state=seed)
     wanted = np.array([list(rows[name].values()) for name in names], dtype=float)
-    predicted = [
-        np.asarray(cross_val_predict(regression, of_person, column, cv=folds)) for column in wanted.T
-    ]
-    return float(
-        np.mean([np.corrcoef(column, guess)[0, 1] for column, guess in zip(wanted.T, predicted, strict=True)])
-    )
+    correlations = []
+    for column in wanted.T:
+        predicted = np.asarray(cross_val_predict(regression, of_person, column, cv=folds))
+        correlations.append(np.corrcoef(column, predicted)[0, 1])
+    return float(np.mean(correlations))
 
 
 def time_steps(trainings: list[Training]) -> list[float]:
-    """Median seconds of a step of each, after one that warms up; they take turns on the same days."""
-    laps: list[list[float]] = [[] for _ in trainings]
-    for _ in range(1 + CALIBRATION_STEPS):
-        for training, times in zip(trainings, laps, strict=True):
-            times += training.advance(1)
-    return [statistics.median(times[1:]) for times in laps]
+    """Median seconds of a step of each, after those that warm up; they take turns on the same days."""
+    steps = {place: functools.partial(training.advance, 1) for place, training in enumerate(trainings)}
+    laps = laps_of(steps, CALIBRATION_STEPS, measure=lambda step: step()[0])
+    return [statistics.median(times) for times in laps.values()]
 
 
 def train_all(
@@ -286,9 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if args.json is not None:
                 write_results(args.json, races, machine=machine)
     title = f"{name}, {args.preset}, {args.seconds:g} s a run; {name_machine(machine)}"
-    show([table([Run.from_race(race) for race in races], title)])
-    if args.plot is not None:
-        args.plot.write_bytes(draw_curves(races, "error", ["seconds", "days"]))
+    show_races(races, title, args.plot)
 
 
 if __name__ == "__main__":

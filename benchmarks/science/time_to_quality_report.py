@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +19,6 @@ from benchmarks.measure.figures import draw_curves
 from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, Results, find_results
 from benchmarks.measure.tables import empty_table, grouped, show
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SUITE = "time_to_quality"
 REFERENCE = "reference"
@@ -121,11 +117,14 @@ def compare_with_reference(runs: Sequence[Run]) -> dict[str, Comparison]:
     return result
 
 
-def table(runs: Sequence[Run], title: str) -> Table:
-    """A row per variant; against the reference after equal time and days: mean and spread over seeds."""
+def show_races(races: Sequence[Race], title: str, plot: Path | None) -> None:
+    """A row per variant; against the reference after equal time and days: mean and spread over seeds.
+
+    The curves go into the file `plot`.
+    """
     columns = ("ms a step", "error", "vs reference", "after as many days", "sooner", "probe")
     result = empty_table(("variant",), columns, title)
-    for name, comparison in compare_with_reference(runs).items():
+    for name, comparison in compare_with_reference([Run.from_race(race) for race in races]).items():
         result.add_row(
             name,
             f"{1e3 * comparison.step_seconds:.0f}",
@@ -135,7 +134,9 @@ def table(runs: Sequence[Run], title: str) -> Table:
             f"{comparison.sooner:.1f}x" if comparison.sooner else "never",
             f"{comparison.probe:.3f}",
         )
-    return result
+    show([result])
+    if plot is not None:
+        plot.write_bytes(draw_curves(races, "error", ["seconds", "days"]))
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 3) -> str:
@@ -153,9 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if len(by_title) != 1:
         parser.error(f"not runs of one store and preset on one machine: {'; '.join(by_title) or 'no runs'}")
     ((title, races),) = by_title.items()
-    show([table([Run.from_race(race) for race in races], title)])
-    if args.plot is not None:
-        args.plot.write_bytes(draw_curves(races, "error", ["seconds", "days"]))
+    show_races(races, title, args.plot)
 
 
 if __name__ == "__main__":

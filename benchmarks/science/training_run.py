@@ -35,7 +35,8 @@ from lsm2.training.loop import pretrain
 
 TASKS = ("random_80", "temporal_interpolation_60", "temporal_extrapolation_60", "signal_imputation_2")
 WARM_UP_STEPS, CALIBRATION_STEPS = 10, 30
-DAYS_PER_PERSON, EVALUATED_DAYS = 4, 24
+PEOPLE, DAYS_PER_PERSON, EVALUATED_DAYS = 300, 4, 24
+LEARNING_RATE = 2e-3
 MOST_POINTS = 200
 """Of the loss curve in the saved results."""
 CURVE = {"steps": "step", "seconds": "seconds", "loss": "loss"}
@@ -73,9 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--preset", choices=("tiny", "small", "base"), help="default: tiny, on a GPU base")
     parser.add_argument("--seconds", type=float, default=90.0, help="of training")
-    parser.add_argument("--batch-days", type=int, help="default: 64 on a GPU, 8 on a CPU")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--people", type=int, default=300, help=f"of {DAYS_PER_PERSON} simulated days each")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="loss curve; needs matplotlib")
     parser.add_argument("--dry-run", action="store_true", help="few steps on the CPU: shows that it runs")
@@ -83,17 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     on_gpu = torch.cuda.is_available() and not args.dry_run
     device = torch.device("cuda" if on_gpu else "cpu")
     preset = args.preset or ("base" if on_gpu else "tiny")
-    batch_days = args.batch_days or (64 if on_gpu else 2 if args.dry_run else 8)
+    batch_days = 64 if on_gpu else 2 if args.dry_run else 8
     config = TrainConfig(
         steps=6 if args.dry_run else CALIBRATION_STEPS,
         batch_days=batch_days,
-        learning_rate=args.learning_rate,
+        learning_rate=LEARNING_RATE,
         num_workers=min(12, max(1, (os.cpu_count() or 2) - 2)),
         checkpoint_every=10**9,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store = write_cohort(folder / "cohort", 6 if args.dry_run else args.people, DAYS_PER_PERSON, seed=0)
+        store = write_cohort(folder / "cohort", 6 if args.dry_run else PEOPLE, DAYS_PER_PERSON, seed=0)
         time = statistics.median(step_seconds(train(preset, config, store, folder / "calibration")))
         config = dataclasses.replace(
             config, steps=config.steps if args.dry_run else max(CALIBRATION_STEPS, round(args.seconds / time))
@@ -112,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "errors": errors,
     }
     params = {"preset": preset, "batch_days": batch_days, "steps": config.steps}
-    params["learning_rate"] = args.learning_rate
+    params["learning_rate"] = LEARNING_RATE
     case = f"{preset}, {batch_days} days a step, {config.steps} steps, {extra['dtype']}"
     race = Race("training_run", case, params, {"ours": summarise(laps)}, extra, laps)
     if args.plot is not None:

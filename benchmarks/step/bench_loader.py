@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.measure.suite import race
+from benchmarks.step.memory import count_bytes
 from lsm2 import presets
 from lsm2.data import PackedBatch, collate
 
@@ -30,13 +31,7 @@ def bench_collate(benchmark, decoder):
     def pack_batch() -> PackedBatch:
         return collate(values, config, seed=0, epoch=0, day_ids=ids)
 
-    batch = pack_batch()
-    tensors = [
-        getattr(batch, f.name)
-        for f in dataclasses.fields(batch)
-        if isinstance(getattr(batch, f.name), torch.Tensor)
-    ]
-    shipped = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / num_days
+    shipped = count_bytes(pack_batch()) / num_days
     dense = config.num_signals * config.window_samples * 4
     race(
         benchmark,

@@ -143,5 +143,10 @@ def attend_dense(attention: SelfAttention, tokens: Tensor, key_mask: Tensor | No
 
 def find_places(ids: Tensor, cu_seqlens: Tensor, num_tokens: int) -> Tensor:
     """Positions (T,) in B * N of packed tokens."""
-    day = torch.searchsorted(cu_seqlens, torch.arange(len(ids), device=ids.device), right=True) - 1
-    return day * num_tokens + ids
+    return find_days(cu_seqlens, len(ids)) * num_tokens + ids
+
+
+def find_days(cu_seqlens: Tensor, total: int) -> Tensor:
+    """The day (T,) of each of T packed tokens."""
+    days = torch.arange(len(cu_seqlens) - 1, device=cu_seqlens.device)
+    return torch.repeat_interleave(days, cu_seqlens.diff(), output_size=total)

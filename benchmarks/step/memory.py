@@ -1,5 +1,6 @@
 """How much memory a training step takes, counted exactly, and how much this machine has left."""
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from lsm2.data import PackedBatch
 
 
 def measure_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
@@ -41,8 +44,14 @@ def measure_peak_bytes(step: Callable[[], object], device: torch.device) -> int:
     return peak
 
 
+def count_bytes(batch: PackedBatch) -> int:
+    """Of all tensors of a batch, as they are copied to the device."""
+    parts = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    return sum(part.nbytes for part in parts if isinstance(part, torch.Tensor))
+
+
 def find_free_bytes(device: torch.device) -> float:
-    """What could still be allocated; infinite where the system does not say."""
+    """What could still be allocated; on a CPU without /proc/meminfo all memory."""
     if device.type == "cuda":
         return (
             torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -54,6 +63,4 @@ def find_free_bytes(device: torch.device) -> float:
             for line in meminfo.read_text().splitlines()
             if line.startswith("MemAvailable")
         )
-    if not hasattr(os, "sysconf"):
-        return float("inf")
     return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.step.dense import DenseBatch, apply_block, decode_full, find_places
+from benchmarks.step.dense import DenseBatch, apply_block, decode_full, find_days, find_places
 from lsm2 import LSM2
 from lsm2.data import PackedBatch
+from lsm2.model.attention import SelfAttention
 from lsm2.model.block import CrossBlock, SelfBlock
 from lsm2.model.decoder import CrossDecoder
 
@@ -34,11 +35,16 @@ AttendRows = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A PackedBatch, and for the `full` decoder where its targets are among all N tokens (`cross`: None)."""
+    """A PackedBatch; for the `full` decoder also its targets and visible tokens among all N tokens."""
 
     batch: PackedBatch
-    days: DenseBatch | None
-    visible_at: Tensor | None
+    days: DenseBatch
+    visible_at: Tensor
+
+    @classmethod
+    def of(cls, batch: PackedBatch, num_tokens: int) -> LaidOut:
+        visible_at = find_places(batch.visible_ids, batch.cu_visible, num_tokens)
+        return cls(batch, DenseBatch.of(batch, num_tokens), visible_at)
 
 
 @dataclass(frozen=True)
@@ -74,18 +80,6 @@ class Jagged:
         return jagged.transpose(1, 2)
 
 
-def lay_out_full(batch: PackedBatch, num_tokens: int) -> LaidOut:
-    """For `packed_full_loss`."""
-    return LaidOut(
-        batch, DenseBatch.of(batch, num_tokens), find_places(batch.visible_ids, batch.cu_visible, num_tokens)
-    )
-
-
-def lay_out_cross(batch: PackedBatch, num_tokens: int) -> LaidOut:
-    """For `packed_cross_loss`."""
-    return LaidOut(batch, None, None)
-
-
 def prepare_nested(laid_out: LaidOut) -> PreparedBatch:
     """Offsets and extreme lengths. On a CPU torch pads the products inside, which the pairs count."""
     batch = laid_out.batch
@@ -107,18 +101,17 @@ def prepare_nested(laid_out: LaidOut) -> PreparedBatch:
 def prepare_flex(laid_out: LaidOut, *, cross: bool) -> PreparedBatch:
     """Block masks: query and key belong together if their days are equal; pairs of whole blocks."""
     batch = laid_out.batch
-    visible_day = _days_of(batch.cu_visible, len(batch.visible_ids))
+    visible_day = find_days(batch.cu_visible, len(batch.visible_ids))
     among_visible, count_among = _attend_by_flex(visible_day, visible_day)
     if not cross:
         return PreparedBatch(laid_out, among_visible, among_visible, lambda: (count_among(), 0.0))
-    to_visible, count_to = _attend_by_flex(_days_of(batch.cu_query, len(batch.query_ids)), visible_day)
+    to_visible, count_to = _attend_by_flex(find_days(batch.cu_query, len(batch.query_ids)), visible_day)
     return PreparedBatch(laid_out, among_visible, to_visible, lambda: (count_among(), count_to()))
 
 
 def packed_full_loss(model: LSM2, prepared: PreparedBatch) -> Tensor:
     """Encode packed tokens, put them into their places, decode all N."""
     laid_out = prepared.laid_out
-    assert laid_out.days is not None and laid_out.visible_at is not None
     projected = model.decoder.project(_encode(model, prepared))
     num_days, num_tokens = laid_out.days.visible.shape
     everywhere = model.decoder.mask_token.to(projected.dtype).expand(num_days * num_tokens, -1)
@@ -147,15 +140,14 @@ def packed_cross_loss(model: LSM2, prepared: PreparedBatch) -> Tensor:
 
 def _encode(model: LSM2, prepared: PreparedBatch) -> Tensor:
     batch, encoder = prepared.laid_out.batch, model.encoder
+
+    def attend(attention: SelfAttention, x: Tensor) -> Tensor:
+        q, k, v = _project_apart(attention.qkv, x, 3, attention.heads)
+        return prepared.among_visible(q, k, v).flatten(1)
+
     tokens = encoder.embed(batch.visible_patches) + encoder.positions(batch.visible_ids)
     for block in cast(Iterable[SelfBlock], encoder.blocks):
-        tokens = apply_block(
-            block,
-            tokens,
-            lambda attention, x: prepared.among_visible(
-                *_project_apart(attention.qkv, x, 3, attention.heads)
-            ).flatten(1),
-        )
+        tokens = apply_block(block, tokens, attend)
     return encoder.norm(tokens)
 
 
@@ -163,13 +155,6 @@ def _project_apart(linear: nn.Linear, tokens: Tensor, parts: int, heads: int) ->
     """The parts of the layer's output, each (T, H, D) and contiguous."""
     weights = zip(linear.weight.chunk(parts), linear.bias.chunk(parts), strict=True)
     return [F.linear(tokens, weight, bias).unflatten(1, (heads, -1)) for weight, bias in weights]
-
-
-def _days_of(cu_seqlens: Tensor, total: int) -> Tensor:
-    lengths = cu_seqlens.diff()
-    return torch.repeat_interleave(
-        torch.arange(len(lengths), device=cu_seqlens.device), lengths, output_size=total
-    )
 
 
 def _attend_by_flex(query_day: Tensor, key_day: Tensor) -> tuple[AttendRows, Callable[[], float]]:
@@ -190,6 +175,5 @@ def _attend_by_flex(query_day: Tensor, key_day: Tensor) -> tuple[AttendRows, Cal
 @functools.cache
 def _compiled_flex(on_gpu: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """FlexAttention, and what makes its masks: only a GPU has so many tokens that this must be compiled."""
-    return torch.compile(flex_attention, dynamic=True), torch.compile(
-        create_block_mask, dynamic=True
-    ) if on_gpu else create_block_mask
+    create_mask = torch.compile(create_block_mask, dynamic=True) if on_gpu else create_block_mask
+    return torch.compile(flex_attention, dynamic=True), create_mask

@@ -37,7 +37,7 @@ def train_step_targets() -> str:
     for target in TARGETS:
         preset = target.params["preset"]
         ratios = [times[preset, target.peer, run] / times[preset, target.ours, run] for run in runs]
-        title = f"{preset}, `{target.ours.removeprefix('ours_')}` against {names[target.peer or '']}"
+        title = f"{preset}, `{target.ours.removeprefix('ours_')}` against {names[target.peer]}"
         rows.append((title, *(f"{ratio:.1f}x" for ratio in ratios)))
     return markdown(("preset, ours against", "run 1", "run 2", "run 3"), rows)
 

@@ -29,9 +29,9 @@ from benchmarks.measure.figures import draw_panels, panels_by_parameter
 from benchmarks.measure.options import add_run_options, make_parser
 from benchmarks.measure.results import Race
 from benchmarks.measure.tables import count_met, race_tables, show
-from benchmarks.measure.timing import compare_laps, gpu_seconds, seconds
+from benchmarks.measure.timing import clock_of, compare_laps, seconds
 from benchmarks.measure.turns import end, take_turns
-from benchmarks.measure.yardsticks import product_yardstick, square_product
+from benchmarks.measure.yardsticks import product_yardstick
 from benchmarks.step.memory import find_free_bytes, measure_peak_bytes
 from benchmarks.step.tables import OURS, TARGET_CASE, TARGETS, make_title, memory_tables
 from benchmarks.step.ways import COMPILED, SLOW_TO_COMPILE, WAYS, Days, Step, check_agreement, small_config
@@ -68,8 +68,10 @@ class Settings:
         config = small_config() if self.dry_run else getattr(presets, preset)()
         return dataclasses.replace(config, window_minutes=config.window_samples * DAYS_IN_WINDOW[window])
 
-    def measure(self, call: Callable[[], object]) -> float:
-        return gpu_seconds(call) if self.device.type == "cuda" else seconds(call)
+    @property
+    def measure(self) -> Callable[[Callable[[], object]], float]:
+        """The clock."""
+        return clock_of(self.device)
 
 
 def plan(args: argparse.Namespace, settings: Settings, num_days: int) -> list[Turn]:
@@ -85,14 +87,13 @@ def plan(args: argparse.Namespace, settings: Settings, num_days: int) -> list[Tu
             "window_tokens": settings.config(preset, window).num_tokens,
         }
         turns.append((params, choose_ways(args, preset)))
-    usual = [
-        (params, tuple(name for name in names if name not in SLOW_TO_COMPILE)) for params, names in turns
+    slow = {OURS, *SLOW_TO_COMPILE}
+    usual = set(WAYS) - set(SLOW_TO_COMPILE)
+    stages = [
+        (params, tuple(name for name in names if name in stage))
+        for stage, (params, names) in product((usual, slow), turns)
     ]
-    slow = [
-        (params, tuple(name for name in names if name == OURS or name in SLOW_TO_COMPILE))
-        for params, names in turns
-    ]
-    return [(params, names) for params, names in (*usual, *slow) if names and names != (OURS,)] or usual
+    return [(params, names) for params, names in stages if names and names != (OURS,)] or turns
 
 
 def choose_ways(args: argparse.Namespace, preset: str) -> tuple[str, ...]:
@@ -110,8 +111,7 @@ def race(turn: Turn, settings: Settings, earlier: Sequence[Race]) -> Race:
     config = settings.config(params["preset"].split()[0], params["window"])
     days = Days.draw(config, params["num_windows"], params["missing"])
     title, dtype = make_title(params, settings.dtype), getattr(torch, settings.dtype)
-    on_gpu = settings.device.type == "cuda"
-    ruler = square_product(dtype, 8192, settings.device) if on_gpu else product_yardstick(dtype)
+    ruler = product_yardstick(dtype, settings.device)
     products = [settings.measure(ruler.call) for _ in range(LAPS_OF_SMALL_THINGS)]
     steps: dict[str, Step] = {}
     ways: dict[str, dict[str, Any]] = {}

@@ -29,9 +29,8 @@ from torch import Tensor
 from benchmarks.measure.agreement import describe_error
 from benchmarks.step.dense import ChosenBatch, DenseBatch, choose_all, choose_half, choose_longest, full_loss
 from benchmarks.step.packed import (
+    LaidOut,
     PreparedBatch,
-    lay_out_cross,
-    lay_out_full,
     packed_cross_loss,
     packed_full_loss,
     prepare_flex,
@@ -242,8 +241,22 @@ def _dense(choose: Callable[[DenseBatch], ChosenBatch], compile: Callable[..., A
     return Way("full", full_loss, _count_dense, DenseBatch.of, choose, compile)
 
 
+PACKED = {
+    "full": (packed_full_loss, _count_packed_full, LaidOut.of),
+    "cross": (packed_cross_loss, _count_packed_cross, LaidOut.of),
+}
+
+
+def _nested(decoder: Decoder) -> Way:
+    return Way(decoder, *PACKED[decoder], prepare_nested, quadratic_on_cpu=True)
+
+
+def _flex(decoder: Decoder) -> Way:
+    prepare = functools.partial(prepare_flex, cross=decoder == "cross")
+    return Way(decoder, *PACKED[decoder], prepare, backward_on_cpu=False)
+
+
 _dynamic, _static = (functools.partial(torch.compile, dynamic=dynamic) for dynamic in (True, False))
-_nested = {"prepare": prepare_nested, "quadratic_on_cpu": True}
 WAYS: dict[str, Way] = {
     "ours_cross": _ours("cross"),
     "ours_joint": _ours("joint"),
@@ -251,24 +264,10 @@ WAYS: dict[str, Way] = {
     "padded": _dense(choose_longest),
     "paper": _dense(choose_half),
     "dense": _dense(choose_all),
-    "nested": Way("full", packed_full_loss, _count_packed_full, lay_out_full, **_nested),
-    "nested_cross": Way("cross", packed_cross_loss, _count_packed_cross, lay_out_cross, **_nested),
-    "flex": Way(
-        "full",
-        packed_full_loss,
-        _count_packed_full,
-        lay_out_full,
-        functools.partial(prepare_flex, cross=False),
-        backward_on_cpu=False,
-    ),
-    "flex_cross": Way(
-        "cross",
-        packed_cross_loss,
-        _count_packed_cross,
-        lay_out_cross,
-        functools.partial(prepare_flex, cross=True),
-        backward_on_cpu=False,
-    ),
+    "nested": _nested("full"),
+    "nested_cross": _nested("cross"),
+    "flex": _flex("full"),
+    "flex_cross": _flex("cross"),
     "paper_compiled": _dense(choose_half, _static),
     "ours_cross_compiled": _ours("cross", _dynamic),
     "ours_joint_compiled": _ours("joint", _dynamic),

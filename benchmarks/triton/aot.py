@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -121,18 +122,14 @@ class Report(Case):
     programs_per_sm: int = 0
 
 
-def all_cases(
-    targets: Iterable[str], dtypes: Iterable[str], head_dims: Sequence[int], groups: Sequence[int]
-) -> Iterator[Case]:
-    """Every kernel for all of these; only dkdv's loop depends on the number of query heads a key head."""
+def all_cases(targets: Iterable[str]) -> Iterator[Case]:
+    """Every kernel for these; only dkdv's loop depends on the number of query heads a key head."""
     for target in targets:
-        for dtype in dtypes:
-            for head_dim in head_dims:
-                for padded in (False, True):
-                    for kernel in ("delta", *_attention_kernels(target, dtype, head_dim)):
-                        for group in groups if kernel == "dkdv" else (1,):
-                            yield Case(kernel, target, dtype, head_dim, group, padded)
-        yield from _row_cases(target, dtypes)
+        for dtype, head_dim, padded in product(ELEMENTS, HEAD_DIMS, (False, True)):
+            for kernel in ("delta", *_attention_kernels(target, dtype, head_dim)):
+                for group in GROUPS if kernel == "dkdv" else (1,):
+                    yield Case(kernel, target, dtype, head_dim, group, padded)
+        yield from _row_cases(target, ELEMENTS)
 
 
 def covering_cases(targets: Iterable[str], times: int) -> Iterator[Case]:
@@ -173,9 +170,7 @@ def compile_case(case: Case) -> Report:
         shared_bytes=metadata.shared,
         has_dot=has_dot,
         matrix_instructions=count(machine_code.MATRIX_INSTRUCTION, code),
-        exp2_instructions=machine_code.count_matching(machine_code.EXP2_INSTRUCTION, loops[0])
-        if loops
-        else 0,
+        exp2_instructions=count(machine_code.EXP2_INSTRUCTION, first),
         inner_loop_issue_slots=len(first),
         issue_slots_per_64_scores=round(64 * len(first) / scores_per_lane, 1),
         wgmma_groups=count(machine_code.WGMMA_GROUP, first),
@@ -236,9 +231,8 @@ def _configure(case: Case) -> tuple[Any, str, dict[str, Any], dict[str, Any]]:
     dtype = getattr(torch, case.dtype)
     if case.kernel == "gather":
         return packing.gather_rows, f"i{8 * dtype.itemsize}", *packing.gather_settings(case.head_dim)
-    kernel, mean_length = case.kernel.removesuffix("_short"), math.inf
-    if case.kernel != kernel:
-        mean_length = 0.0
+    kernel = case.kernel.removesuffix("_short")
+    mean_length = math.inf if case.kernel == kernel else 0.0
     problem = case.head_dim, dtype, case.target, case.group, mean_length
     constants, options = tiles.attention_settings(kernel, *problem)
     constants |= {} if case.padded else {"positions": None}
@@ -281,14 +275,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--target", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--cover", type=int, choices=(1, 2), help="shipped tiles once, or 16-bit ones twice")
-    parser.add_argument("--dtype", nargs="+", choices=ELEMENTS, default=list(ELEMENTS))
-    parser.add_argument("--head-dim", nargs="+", type=int, default=HEAD_DIMS)
-    parser.add_argument("--group", nargs="+", type=int, default=GROUPS, help="query heads a key head")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes that compile")
     args = parser.parse_args(arguments)
-    cases = all_cases(args.target, args.dtype, args.head_dim, args.group)
-    if args.cover:
-        cases = covering_cases(args.target, args.cover)
+    cases = covering_cases(args.target, args.cover) if args.cover else all_cases(args.target)
     for report in compile_all(cases, args.jobs):
         values = asdict(report)
         shown = ", ".join(f"{name} {value}" for name, value in values.items())

@@ -49,19 +49,14 @@ import torch
 
 from benchmarks.attention.patterns import PATTERNS, draw_lengths
 from benchmarks.measure.options import make_parser
-from benchmarks.measure.tables import empty_table, markdown, show
+from benchmarks.measure.tables import empty_table, grouped, markdown, show
 from lsm2_kernels.triton import tiles
 from lsm2_kernels.triton.find_tile import SEARCH_WIDTH, num_tiles
 
 NUM_HEADS, HEAD_DIM = 6, 64
 PRODUCTS = {"forward": 2, "dq": 3, "dkdv": 4}
-PROGRAMS_PER_SM = {
-    "forward": 2,
-    "forward_short": 3,
-    "dq": 1,
-    "dq_short": 2,
-    "dkdv": 1,
-}  # as `python -m benchmarks.triton.aot` finds
+PROGRAMS_PER_SM = {"forward": 2, "forward_short": 3, "dq": 1, "dq_short": 2, "dkdv": 1}
+"""As `python -m benchmarks.triton.aot` finds."""
 SCHEDULES = ("ours", "batch_sorted", "listed", "longest_first", "grid_max")
 
 
@@ -141,16 +136,8 @@ def price_tile(length: int, kernel: Kernel, machine: Machine) -> float:
         products = {"forward": 2, "dq": 0, "dkdv": 5}[kernel.name]
     if products == 0:
         return machine.launch_clocks
-    block = (
-        2
-        * products
-        * kernel.block
-        * kernel.step
-        * HEAD_DIM
-        / machine.flops_per_clock
-        * kernel.programs_per_sm
-        * machine.room
-    )
+    flops = 2 * products * kernel.block * kernel.step * HEAD_DIM
+    block = flops / machine.flops_per_clock * kernel.programs_per_sm * machine.room
     return machine.launch_clocks + machine.edge_clocks + -(-length // kernel.step) * block
 
 
@@ -212,16 +199,16 @@ def list_batches() -> list[tuple[str, list[int]]]:
     ]
 
 
-def print_table(results: list[list[Line]]) -> None:
+def print_table(lines: list[Line]) -> None:
     """A row per batch and kernel, with every schedule's share of perfect in percent."""
     numbers = ("% quantisation", "perfect us", *(f"% {schedule}" for schedule in SCHEDULES))
     table = empty_table(("lengths", "N", "kernel", "tile"), numbers)
-    for lines in results:
-        for i in range(0, len(lines), len(SCHEDULES)):
-            line = lines[i]
-            shares = [f"{100 * each.share_of_perfect:.1f}" for each in lines[i : i + len(SCHEDULES)]]
-            amounts = f"{100 * line.quantisation:.1f}", f"{line.makespan_us * line.share_of_perfect:.1f}"
-            table.add_row(line.pattern, str(line.num_sequences), line.kernel, line.tile, *amounts, *shares)
+    for case, group in grouped(
+        lines, lambda line: (line.pattern, line.num_sequences, line.kernel, line.tile)
+    ):
+        shares = [f"{100 * line.share_of_perfect:.1f}" for line in group]
+        perfect = group[0].makespan_us * group[0].share_of_perfect
+        table.add_row(*map(str, case), f"{100 * group[0].quantisation:.1f}", f"{perfect:.1f}", *shares)
     show([table])
 
 
@@ -256,11 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = vars(parser.parse_args(arguments))
     as_json = args.pop("json")
     machine = Machine(**args)
-    results = [compare_schedules(pattern, lengths, machine) for pattern, lengths in list_batches()]
+    lines = [line for batch in list_batches() for line in compare_schedules(*batch, machine)]
     if as_json:
-        print(*(json.dumps(asdict(line)) for lines in results for line in lines), sep="\n")
-        return
-    print_table(results)
+        print(*(json.dumps(asdict(line)) for line in lines), sep="\n")
+    else:
+        print_table(lines)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from pathlib import Path
 import triton
 
 MATRIX_INSTRUCTION = re.compile(r"(?:@\S+ )?(?:HGMMA|HMMA|UTC\w*MMA|v_mfma_)")
-WGMMA_GROUP = re.compile(
-    r"(?:@\S+ )?WARPGROUP\.ARRIVE"
-)  # before the matrix instructions that Hopper runs without waiting in between
+WGMMA_GROUP = re.compile(r"(?:@\S+ )?WARPGROUP\.ARRIVE")
+"""Before the matrix instructions that Hopper runs without waiting in between."""
 EXP2_INSTRUCTION = re.compile(r"(?:@\S+ )?(?:MUFU\.EX2|v_exp_f32)")
 
 Code = list[tuple[str, list[int]]]  # instructions, and the indices of those that may be next
@@ -24,29 +23,20 @@ Code = list[tuple[str, list[int]]]  # instructions, and the indices of those tha
 
 def read_code(binary: dict) -> Code:
     """Instructions of a kernel that Triton compiled for an NVIDIA or AMD GPU."""
-    return (
-        _read_sass(_cuobjdump("-sass", binary["cubin"]))
-        if "cubin" in binary
-        else _read_amdgcn(binary["amdgcn"])
-    )
+    if "cubin" in binary:
+        return _read_sass(_cuobjdump("-sass", binary["cubin"]))
+    return _read_amdgcn(binary["amdgcn"])
 
 
 def read_resources(binary: dict) -> tuple[int, int]:
     """Registers of a thread, and bytes that did not fit them."""
     if "cubin" not in binary:
-        numbers = {
-            name: int(number)
-            for name, number in re.findall(
-                r"\.(vgpr_count|private_segment_fixed_size):\s+(\d+)", binary["amdgcn"]
-            )
-        }
-        return numbers["vgpr_count"], numbers["private_segment_fixed_size"]
+        pattern = r"\.(vgpr_count|private_segment_fixed_size):\s+(\d+)"
+        numbers = dict(re.findall(pattern, binary["amdgcn"]))
+        return int(numbers["vgpr_count"]), int(numbers["private_segment_fixed_size"])
     # Triton's own count of spills needs a driver. What does not fit a kernel's registers is its stack.
-    numbers = {
-        name: int(number)
-        for name, number in re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", binary["cubin"]))
-    }
-    return numbers["REG"], numbers["STACK"] + numbers["LOCAL"]
+    numbers = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", _cuobjdump("-res-usage", binary["cubin"])))
+    return int(numbers["REG"]), int(numbers["STACK"]) + int(numbers["LOCAL"])
 
 
 def count_matching(pattern: re.Pattern[str], code: Code) -> int:
@@ -94,21 +84,19 @@ def _read_sass(listing: str) -> Code:
 
 def _read_amdgcn(assembly: str) -> Code:
     lines = re.findall(r"^(\S+(?=:)|\s+[a-z]\w+(?: [^;\n]*)?)", assembly, re.M)
-    instructions = [line.strip() for line in lines if line[0].isspace()]
+    instructions: list[str] = []
     places: dict[str, int] = {}
-    num_instructions = 0
     for line in lines:
         if line[0].isspace():
-            num_instructions += 1
+            instructions.append(line.strip())
         else:
-            places[line] = num_instructions
+            places[line] = len(instructions)
     code = []
     for index, instruction in enumerate(instructions):
         after = [index + 1] if index + 1 < len(instructions) else []
         jump = re.match(r"s_(c?branch)\w* (\.\w+)$", instruction)
-        if jump and not instruction.startswith(
-            "s_cbranch_execz"
-        ):  # which is taken only where no lane has anything to do
+        # s_cbranch_execz is taken only where no lane has anything to do.
+        if jump and not instruction.startswith("s_cbranch_execz"):
             after = [places[jump[2]], *(after if jump[1] == "cbranch" else [])]
         elif instruction == "s_endpgm":
             after = []

@@ -43,7 +43,6 @@ class Candidate:
     pattern: str
     kernel: str
     tile: Tile
-    is_current: bool
     pass_ms: float | None = None
     alone_ms: float | None = None
     registers: int | None = None
@@ -81,12 +80,8 @@ def choose(candidates: Sequence[Candidate], block_n: int | None = None) -> Tile 
     """The fastest tile over all patterns, each counted alike; block_n: of those with so many keys."""
     slowdowns: dict[Tile, float] = {}
     patterns = {candidate.pattern for candidate in candidates}
-    for tile in {candidate.tile for candidate in candidates if block_n in (None, candidate.tile.block_n)}:
-        times = [
-            candidate.pass_ms
-            for candidate in candidates
-            if candidate.tile == tile and candidate.pass_ms is not None
-        ]
+    for tile in {one.tile for one in candidates if block_n in (None, one.tile.block_n)}:
+        times = [one.pass_ms for one in candidates if one.tile == tile and one.pass_ms is not None]
         if len(times) == len(patterns):
             slowdowns[tile] = math.prod(times)
     return min(slowdowns, key=lambda tile: slowdowns[tile], default=None)
@@ -97,19 +92,10 @@ def rows_for_tiles(candidates: Sequence[Candidate]) -> Iterator[str]:
     rows: dict[str, dict[int, Tile]] = {}
     for head_dim in dict.fromkeys(candidate.head_dim for candidate in candidates):
         for kernel in CANDIDATES:
-            of_kernel = [
-                candidate
-                for candidate in candidates
-                if (candidate.head_dim, candidate.kernel) == (head_dim, kernel)
-            ]
-            is_split = kernel != "dkdv"
-            usual = choose(
-                [candidate for candidate in of_kernel if candidate.pattern != SHORT or not is_split]
-            )
-            block_n = None if usual is None else usual.block_n
-            short = choose(
-                [candidate for candidate in of_kernel if candidate.pattern == SHORT and is_split], block_n
-            )
+            of_kernel = [one for one in candidates if (one.head_dim, one.kernel) == (head_dim, kernel)]
+            of_short = [one for one in of_kernel if one.pattern == SHORT and kernel != "dkdv"]
+            usual = choose([one for one in of_kernel if one not in of_short])
+            short = choose(of_short, None if usual is None else usual.block_n)
             for name, tile in ((kernel, usual), (f"{kernel}_short", short)):
                 if tile is not None:
                     rows.setdefault(name, {})[tiles.padded_head_dim(head_dim)] = tile

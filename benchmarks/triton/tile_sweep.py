@@ -17,7 +17,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -125,26 +125,13 @@ def compile_tile(head_dim: int, kernel: str, tile: Tile, patterns: Sequence[str]
             problem = settings.problem(pattern, head_dim, num_sequences=8)
             lse = torch.zeros(problem.grad.shape[1::-1], device=problem.grad.device)
             trial = Trial(problem, kernel, (problem.grad, lse), tile)
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(trial.tile_in_use())
-                for name in [name for name, value in vars(launch).items() if hasattr(value, "warmup")]:
-                    stack.enter_context(
-                        mock.patch.object(
-                            launch, name, WatchedKernel(getattr(launch, name), only_compile=True)
-                        )
-                    )
+            kernels = {name: value for name, value in vars(launch).items() if hasattr(value, "warmup")}
+            watched = {name: WatchedKernel(each, only_compile=True) for name, each in kernels.items()}
+            with trial.tile_in_use(), mock.patch.dict(vars(launch), watched):
                 trial()
     except Exception as error:
         return describe_error(error)
     return ""
-
-
-def result_of(compiling: Future[str]) -> str:
-    """The fault that was found, which may be that the process died."""
-    try:
-        return compiling.result()
-    except Exception as error:
-        return describe_error(error)
 
 
 def race(candidates: Sequence[Candidate], settings: Settings) -> None:
@@ -169,7 +156,8 @@ def race(candidates: Sequence[Candidate], settings: Settings) -> None:
             trial = Trial(problem, first.kernel, forward, candidate.tile)
             try:
                 with trial.tile_in_use(), unwritten_memory_is_nan():
-                    check(trial(), expected)
+                    for actual, wanted in zip(trial(), expected, strict=True):
+                        assert_same(actual, wanted, TOLERANCE, "result")
             except Exception as error:
                 candidate.fault = describe_error(error)
                 continue
@@ -195,12 +183,6 @@ def unwritten_memory_is_nan() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def check(results: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """Raise AssertionError where a result is not today's."""
-    for actual, wanted in zip(results, expected, strict=True):
-        assert_same(actual, wanted, TOLERANCE, "result")
-
-
 def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings) -> list[Candidate]:
     """Today's tile, then the others."""
     name = f"{kernel}_short" if pattern == SHORT and kernel != "dkdv" else kernel
@@ -208,10 +190,7 @@ def candidates_for(head_dim: int, kernel: str, pattern: str, settings: Settings)
     current = tiles.tile_for(name, head_dim, problem.qkv.dtype, launch._architecture(problem.qkv.device))
     listed = CANDIDATES[kernel][: 1 if settings.dry_run else None]
     others = [Tile(m, n, warps, stages) for m, n, warps, stages in listed]
-    return [
-        Candidate(head_dim, pattern, kernel, tile, tile == current)
-        for tile in dict.fromkeys([current, *others])
-    ]
+    return [Candidate(head_dim, pattern, kernel, tile) for tile in dict.fromkeys([current, *others])]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,9 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     jobs = max(1, (os.cpu_count() or 2) - 2)
     parser.add_argument("--jobs", type=int, default=jobs, help="processes that compile")
     args = parser.parse_args(arguments)
-    if (
-        args.dry_run and os.environ.get("TRITON_INTERPRET") != "1"
-    ):  # Triton reads it when it is first imported
+    # Triton reads the variable when it is first imported.
+    if args.dry_run and os.environ.get("TRITON_INTERPRET") != "1":
         command = [sys.executable, "-m", "benchmarks.triton.tile_sweep", *sys.argv[1:]]
         os.execve(sys.executable, command, os.environ | {"TRITON_INTERPRET": "1"})
     if not args.dry_run and not torch.cuda.is_available():
@@ -243,7 +221,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def take(candidates: list[Candidate], earlier: list[Race]) -> Iterator[Race]:
         for candidate in candidates:
-            candidate.fault = result_of(compiling[candidate.head_dim, candidate.kernel, candidate.tile])
+            compiled = compiling[candidate.head_dim, candidate.kernel, candidate.tile]
+            died = compiled.exception()
+            candidate.fault = describe_error(died) if died else compiled.result()
         done.extend(candidates)
         race(candidates, settings)
         races = list(races_of(candidates))

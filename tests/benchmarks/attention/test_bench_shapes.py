@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.attention import bench_patterns
 from benchmarks.attention.bench_shapes import AXES, make_problem
+from benchmarks.measure import suite
 
 CPU = torch.device("cpu")
 
@@ -31,5 +31,5 @@ def test_each_axis_changes_alone(axis):
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_precision_is_the_native_one(monkeypatch, fast, dtype):
-    monkeypatch.setattr(bench_patterns, "bfloat16_is_fast", lambda device: fast)
+    monkeypatch.setattr(suite, "bfloat16_is_fast", lambda device: fast)
     assert make_problem("length", 64, CPU, dry_run=True).qkv.dtype == dtype
