@@ -13,11 +13,12 @@ LSM2 = $(BIN)/python -m lsm2
 # times slower as soon as a core is shared.
 export OMP_WAIT_POLICY = PASSIVE
 
-.PHONY: help demo test sanitize bench lint clean
+.PHONY: help demo test test-quick sanitize bench lint clean
 
 help:
 	@echo "make demo       simulate a cohort, train a model of 1M parameters, evaluate it, write a report"
 	@echo "make test       all tests that this machine can run"
+	@echo "make test-quick most of them, without compilers and further processes, in under 90 s"
 	@echo "make bench      compare kernels and training steps with others; writes $(BENCH)/report.html"
 	@echo "make sanitize   the kernel tests on C++ built with sanitizers"
 	@echo "make lint       style and types"
@@ -31,6 +32,9 @@ demo: .venv/installed
 
 test: .venv/installed .triton-3.6/installed
 	$(BIN)/python -m pytest
+
+test-quick: .venv/installed
+	$(BIN)/python -m pytest -q -m "not slow and not subprocess" tests/lsm2 tests/kernels tests/test_layers.py
 
 # The kernel tests once more, on C++ kernels built to end at any access out of bounds, overflow or data race.
 sanitize: .venv/installed

@@ -2,7 +2,7 @@
 --csv FILE`
 
 Each task becomes a race whose ways are the methods, with their squared and absolute errors, and so does each
-signal of a task. The machine of the rows is this one, though errors do not depend on it.
+signal of the tasks `SIGNALS_OF`. The machine of the rows is this one, though errors do not depend on it.
 """
 
 import datetime
@@ -15,13 +15,15 @@ from benchmarks.measure.environment import describe_machine
 from benchmarks.measure.options import make_parser
 from benchmarks.measure.results import Race, Results, write_csv
 
+SIGNALS_OF = ("random_80", "signal_imputation_1")
 NUMBERS = ("mse", "mae", "num_minutes", "rmse_in_unit", "mae_in_unit")
 
 
 def races_of(name: str, evaluation: dict[str, Any]) -> Iterator[Race]:
-    """Of an evaluation.json: by task, and by task and signal."""
+    """Of an evaluation.json: by task, and of some tasks by signal."""
     for task, methods in evaluation["generative"].items():
-        for signal in ("", *next(iter(methods.values())).get("per_signal", {})):
+        signals = next(iter(methods.values()))["per_signal"] if task in SIGNALS_OF else ()
+        for signal in ("", *signals):
             found = {
                 method: errors["per_signal"][signal] if signal else errors
                 for method, errors in methods.items()

@@ -41,7 +41,7 @@ DEMO_TASKS = {
 
 def comparisons(store: str) -> dict[str, Comparison]:
     """Of the recipes on one store."""
-    files = [run for run in find_results([RESULTS]) if run.run.startswith(f"time_to_quality_{store}")]
+    files = [run for run in find_results(RESULTS) if run.run.startswith(f"time_to_quality_{store}")]
     (races,) = races_of(files).values()
     return compare_with_reference([Run.from_race(race) for race in races])
 
