@@ -123,22 +123,22 @@ class DayGrid:
         """
         minutes = rows.seconds // 60
         dates = minutes // MINUTES_PER_DAY
-        slots = minutes % MINUTES_PER_DAY // self.sample_minutes
+        samples = minutes % MINUTES_PER_DAY // self.sample_minutes
         first_date = int(dates.min()) if len(dates) else 0
         span = int(dates.max()) - first_date + 1 if len(dates) else 1
         days, day_of = np.unique(rows.subjects.codes * span + dates - first_date, return_inverse=True)
         for signals, values in rows.series:
-            there = np.flatnonzero(~np.isnan(values))
-            keys = day_of[there] * len(signals.names) + signals.codes[there]
+            present = np.flatnonzero(~np.isnan(values))
+            keys = day_of[present] * len(signals.names) + signals.codes[present]
             row_of_key = np.zeros(len(days) * len(signals.names), dtype=np.int64)
             for key in np.flatnonzero(np.bincount(keys, minlength=len(row_of_key))).tolist():
                 day, signal = divmod(key, len(signals.names))
                 subject, date = divmod(int(days[day]), span)
                 name = (rows.subjects.names[subject], first_date + date, signals.names[signal])
                 row_of_key[key] = self._rows.setdefault(name, len(self._rows))
-            repeated = self._store(row_of_key[keys] * self.num_samples + slots[there], values[there])
+            repeated = self._store(row_of_key[keys] * self.num_samples + samples[present], values[present])
             if repeated is not None:
-                raise self._duplicate(rows, signals, values, int(there[repeated]))
+                raise self._duplicate(rows, signals, values, int(present[repeated]))
 
     def steps(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """(subject, signal, counts) for everyone and every signal.

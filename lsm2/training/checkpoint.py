@@ -124,7 +124,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _delete(path: Path) -> None:
     # Renamed first: half a deleted checkpoint must not look like a damaged one.
-    doomed = path.with_name(f".{path.name}.old")
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(path, doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    leftover = path.with_name(f".{path.name}.old")
+    shutil.rmtree(leftover, ignore_errors=True)
+    os.replace(path, leftover)
+    shutil.rmtree(leftover, ignore_errors=True)

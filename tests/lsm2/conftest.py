@@ -9,7 +9,7 @@ from lsm2.data.store import Day, DayStore
 
 
 @pytest.fixture(scope="session")
-def small_model_config() -> LSM2Config:
+def tiny_config() -> LSM2Config:
     """3 signals x 12 tokens of 10 minutes, one block of each kind."""
     return LSM2Config(
         num_signals=3,

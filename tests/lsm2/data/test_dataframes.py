@@ -23,11 +23,9 @@ SAMPLES = 120  # of 12 minutes each
 
 
 @pytest.fixture
-def model(small_model_config: LSM2Config) -> LSM2:
+def model(tiny_config: LSM2Config) -> LSM2:
     torch.manual_seed(0)
-    config = dataclasses.replace(
-        small_model_config, window_minutes=1440, sample_minutes=12, patch_minutes=120
-    )
+    config = dataclasses.replace(tiny_config, window_minutes=1440, sample_minutes=12, patch_minutes=120)
     return LSM2(config, NORMALIZATION).eval()
 
 

@@ -16,9 +16,9 @@ NORMALIZATION = Normalization(SIGNALS, np.array([60.0, 3.0, 0.0]), np.array([10.
 
 
 @pytest.fixture(params=("cross", "joint", "full"))
-def model(request: pytest.FixtureRequest, small_model_config: LSM2Config) -> LSM2:
+def model(request: pytest.FixtureRequest, tiny_config: LSM2Config) -> LSM2:
     torch.manual_seed(0)
-    model = LSM2(dataclasses.replace(small_model_config, decoder=request.param), NORMALIZATION).eval()
+    model = LSM2(dataclasses.replace(tiny_config, decoder=request.param), NORMALIZATION).eval()
     model.precision = "fp32"
     return model
 

@@ -20,14 +20,14 @@ NORMALIZATION = Normalization(
 
 
 @pytest.fixture
-def saved(tmp_path: Path, small_model_config: LSM2Config) -> Path:
-    return LSM2(small_model_config, NORMALIZATION).save_pretrained(tmp_path / "model")
+def saved(tmp_path: Path, tiny_config: LSM2Config) -> Path:
+    return LSM2(tiny_config, NORMALIZATION).save_pretrained(tmp_path / "model")
 
 
-def test_round_trip(saved: Path, small_model_config: LSM2Config) -> None:
+def test_round_trip(saved: Path, tiny_config: LSM2Config) -> None:
     model = LSM2.from_pretrained(saved)
     assert not model.training
-    assert model.config == small_model_config
+    assert model.config == tiny_config
     assert model.normalization is not None and model.normalization.to_dict() == NORMALIZATION.to_dict()
     weights = load_file(saved / "model.safetensors")
     assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
@@ -38,8 +38,8 @@ def test_round_trip(saved: Path, small_model_config: LSM2Config) -> None:
     ]
 
 
-def test_saving_again_replaces(saved: Path, small_model_config: LSM2Config) -> None:
-    other = LSM2(small_model_config)
+def test_saving_again_replaces(saved: Path, tiny_config: LSM2Config) -> None:
+    other = LSM2(tiny_config)
     other.save_pretrained(saved)
     assert torch.equal(LSM2.from_pretrained(saved).encoder.embed.weight, other.encoder.embed.weight)
 
@@ -48,8 +48,8 @@ def test_run_folder_and_text_path(saved: Path) -> None:
     assert LSM2.from_pretrained(str(saved.parent)).normalization is not None
 
 
-def test_without_normalization(tmp_path: Path, small_model_config: LSM2Config) -> None:
-    assert LSM2.from_pretrained(LSM2(small_model_config).save_pretrained(tmp_path)).normalization is None
+def test_without_normalization(tmp_path: Path, tiny_config: LSM2Config) -> None:
+    assert LSM2.from_pretrained(LSM2(tiny_config).save_pretrained(tmp_path)).normalization is None
 
 
 def cut(path: Path) -> None:

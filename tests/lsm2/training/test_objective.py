@@ -52,12 +52,12 @@ def train(objective: Objective, config: TrainConfig, batch: PackedBatch, steps: 
 
 
 def test_a_contrastive_objective_with_a_teacher_trains(
-    small_model_config: LSM2Config, small_train_config: TrainConfig
+    tiny_config: LSM2Config, small_train_config: TrainConfig
 ) -> None:
     torch.manual_seed(0)
-    objective = TwoViews(small_model_config)
+    objective = TwoViews(tiny_config)
     values = torch.randn(4, 3, 120)
-    batch = collate(values.repeat(2, 1, 1), small_model_config, epoch=[0] * 4 + [1] * 4)
+    batch = collate(values.repeat(2, 1, 1), tiny_config, epoch=[0] * 4 + [1] * 4)
     before = {name: weight.clone() for name, weight in objective.teacher.state_dict().items()}
     config = dataclasses.replace(small_train_config, steps=30, learning_rate=3e-3)
     losses = train(objective, config, batch, 30)
@@ -70,9 +70,9 @@ def test_a_contrastive_objective_with_a_teacher_trains(
     assert any(name.startswith("encoder") for name in moved)
 
 
-def test_reconstruction_counts_target_samples(small_model_config: LSM2Config) -> None:
+def test_reconstruction_counts_target_samples(tiny_config: LSM2Config) -> None:
     torch.manual_seed(0)
-    model = LSM2(small_model_config)
-    batch = collate(torch.randn(2, 3, 120), small_model_config)
+    model = LSM2(tiny_config)
+    batch = collate(torch.randn(2, 3, 120), tiny_config)
     loss_sum, count = Reconstruction(model).loss(batch)
     assert count == batch.target_observed.sum() and torch.equal(loss_sum / count, model(batch).loss)

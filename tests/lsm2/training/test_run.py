@@ -40,7 +40,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def small_pretrain(
-    small_model_config: LSM2Config, small_train_config: TrainConfig, small_store: DayStore
+    tiny_config: LSM2Config, small_train_config: TrainConfig, small_store: DayStore
 ) -> Pretrain:
     """pretrain with the small settings, some of them changed."""
 
@@ -53,7 +53,7 @@ def small_pretrain(
         store: DayStore = small_store,
         **changes: object,
     ) -> Path:
-        model = small_model_config
+        model = tiny_config
         if "decoder" in changes:
             model = dataclasses.replace(model, decoder=changes.pop("decoder"))
         return pretrain(
@@ -91,9 +91,9 @@ def assert_same_run(run: Path, other: Path, step: int = 8) -> None:
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_run_folder(whole_run: Path, small_store: DayStore, small_model_config: LSM2Config) -> None:
+def test_run_folder(whole_run: Path, small_store: DayStore, tiny_config: LSM2Config) -> None:
     config = json.loads((whole_run / "config.json").read_text())
-    assert config["format_version"] == 2 and LSM2Config.from_dict(config["model"]) == small_model_config
+    assert config["format_version"] == 2 and LSM2Config.from_dict(config["model"]) == tiny_config
     assert TrainConfig(**config["train"]).steps == 8
     assert sorted(config["train_subjects"] + config["heldout_subjects"]) == list(small_store.subjects)
     assert len(config["heldout_subjects"]) == 1
@@ -272,12 +272,12 @@ def test_resume_with_other_settings_is_refused(
 
 
 def test_store_that_does_not_fit_is_refused(
-    small_model_config: LSM2Config, small_store: DayStore, tmp_path: Path
+    tiny_config: LSM2Config, small_store: DayStore, tmp_path: Path
 ) -> None:
     for name, value in (("num_signals", 26), ("window_minutes", 1440)):
         with pytest.raises(InputError, match=f"{name} is {value} in the model configuration; store .* has"):
             pretrain(
-                dataclasses.replace(small_model_config, **{name: value}),
+                dataclasses.replace(tiny_config, **{name: value}),
                 TrainConfig(),
                 small_store,
                 tmp_path / "run",

@@ -25,11 +25,11 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
-def new_trainer(small_model_config: LSM2Config, small_train_config: TrainConfig) -> Callable[..., Trainer]:
+def new_trainer(tiny_config: LSM2Config, small_train_config: TrainConfig) -> Callable[..., Trainer]:
     def new(**changes: object) -> Trainer:
         torch.manual_seed(0)
         return Trainer(
-            Reconstruction(LSM2(small_model_config)),
+            Reconstruction(LSM2(tiny_config)),
             dataclasses.replace(small_train_config, **changes),
             ALONE,
         )
@@ -66,11 +66,11 @@ def with_infinity(batch: PackedBatch) -> PackedBatch:
 
 
 def test_micro_batches_give_the_gradient_of_one_batch(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config
 ) -> None:
     ids = ["a", "b", "c", "d"]
-    whole = [collate(values, small_model_config, day_ids=ids)]
-    parts = [collate(values[i : i + 1], small_model_config, day_ids=[ids[i]]) for i in range(4)]
+    whole = [collate(values, tiny_config, day_ids=ids)]
+    parts = [collate(values[i : i + 1], tiny_config, day_ids=[ids[i]]) for i in range(4)]
     results = []
     for batches in (whole, parts):
         trainer = new_trainer()
@@ -169,10 +169,10 @@ class CountCasts(TorchDispatchMode):
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
 def test_a_weight_is_cast_once_per_step(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config, recompute: bool
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config, recompute: bool
 ) -> None:
     trainer = new_trainer(precision="bf16", activation_checkpointing=recompute)
-    parts = [collate(values[i : i + 1], small_model_config, day_ids=[str(i)]) for i in range(4)]
+    parts = [collate(values[i : i + 1], tiny_config, day_ids=[str(i)]) for i in range(4)]
     matrices = {name for name, weight in trainer.model.named_parameters() if weight.ndim > 1}
     for step in range(2):
         with CountCasts(trainer.model) as counter:
@@ -182,11 +182,11 @@ def test_a_weight_is_cast_once_per_step(
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
 def test_sharing_casts_changes_no_bit(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config, recompute: bool
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config, recompute: bool
 ) -> None:
     trainer = new_trainer(precision="bf16", activation_checkpointing=recompute, beta1=0.0, grad_clip=1e30)
     model = copy.deepcopy(trainer.model)
-    parts = [collate(values[i : i + 1], small_model_config, day_ids=[str(i)]) for i in range(4)]
+    parts = [collate(values[i : i + 1], tiny_config, day_ids=[str(i)]) for i in range(4)]
     model.zero_grad()
     for part in parts:
         with torch.autocast("cpu", torch.bfloat16):
@@ -213,9 +213,9 @@ def bf16_loss(model: LSM2, batch: PackedBatch) -> torch.Tensor:
 
 
 def test_order_of_days_changes_a_step_by_no_more_than_rounding(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config
 ) -> None:
-    batch = collate(values[[2, 1, 3, 0]], small_model_config, day_ids=list("cbda"))
+    batch = collate(values[[2, 1, 3, 0]], tiny_config, day_ids=list("cbda"))
     assert batch.longest_first().day_ids != batch.day_ids
     trained, other = new_trainer(), new_trainer()
     one, two = (
@@ -231,11 +231,9 @@ def test_order_of_days_changes_a_step_by_no_more_than_rounding(
         )
 
 
-def test_gradient_is_clipped_to_the_norm(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
-) -> None:
+def test_gradient_is_clipped_to_the_norm(new_trainer, values: torch.Tensor, tiny_config: LSM2Config) -> None:
     trainer = new_trainer(grad_clip=0.01, beta1=0.5)
-    result = fetch_result(trainer.step(0, [collate(values, small_model_config)], False))
+    result = fetch_result(trainer.step(0, [collate(values, tiny_config)], False))
     moments = [value for name, value in trainer.tensors()["optimizer"].items() if name.endswith("exp_avg")]
     assert result.grad_norm > 0.01
     assert math.sqrt(sum(float(moment.square().sum()) for moment in moments)) == pytest.approx(
@@ -245,9 +243,9 @@ def test_gradient_is_clipped_to_the_norm(
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_non_finite_step_leaves_weights_and_moments(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config, precision: str
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config, precision: str
 ) -> None:
-    batch = collate(values, small_model_config)
+    batch = collate(values, tiny_config)
     trainer = new_trainer(precision=precision)
     assert fetch_result(trainer.step(0, [batch], False)).finite
     trainer.ema.weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
@@ -260,24 +258,24 @@ def test_non_finite_step_leaves_weights_and_moments(
 
 
 def test_step_without_targets_changes_nothing(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config
 ) -> None:
     trainer = new_trainer()
-    trainer.step(0, [collate(values, small_model_config)], False)
+    trainer.step(0, [collate(values, tiny_config)], False)
     trainer.ema.weights = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
     before = state(trainer)
-    for batches in ([], [collate(torch.full((2, 3, 120), torch.nan), small_model_config)]):
+    for batches in ([], [collate(torch.full((2, 3, 120), torch.nan), tiny_config)]):
         result = fetch_result(trainer.step(1, batches, False))
         assert result.finite and result.loss == 0 and result.grad_norm == 0 and result.num_target == 0
         assert_same(state(trainer), before)
 
 
 def test_average_is_between_start_and_weights(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config
 ) -> None:
     trainer = new_trainer(ema_decay=0.99)
     start = {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
-    trainer.step(0, [collate(values, small_model_config)], False)
+    trainer.step(0, [collate(values, tiny_config)], False)
     for name, weight in trainer.model.named_parameters():
         torch.testing.assert_close(
             trainer.ema.weights[name], 0.1 * start[name] + 0.9 * weight.detach(), rtol=1e-5, atol=1e-7
@@ -285,19 +283,17 @@ def test_average_is_between_start_and_weights(
 
 
 def test_average_of_decay_zero_is_the_weights(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
+    new_trainer, values: torch.Tensor, tiny_config: LSM2Config
 ) -> None:
     trainer = new_trainer(ema_decay=0.0)
-    trainer.step(0, [collate(values, small_model_config)], False)
+    trainer.step(0, [collate(values, tiny_config)], False)
     assert all(
         torch.equal(trainer.ema.weights[name], weight) for name, weight in trainer.model.named_parameters()
     )
 
 
-def test_state_comes_back_bit_for_bit(
-    new_trainer, values: torch.Tensor, small_model_config: LSM2Config
-) -> None:
-    batch = collate(values, small_model_config)
+def test_state_comes_back_bit_for_bit(new_trainer, values: torch.Tensor, tiny_config: LSM2Config) -> None:
+    batch = collate(values, tiny_config)
     one, other = new_trainer(), new_trainer()
     one.step(0, [batch], False)
     other.restore(
@@ -338,8 +334,8 @@ def test_average_decay_grows_to_its_setting() -> None:
     assert [decay_after(step, 0.9) for step in (80, 81, 10_000)] == [0.9, 0.9, 0.9]
 
 
-def test_only_matrices_decay(small_model_config: LSM2Config, small_train_config: TrainConfig) -> None:
-    model = LSM2(small_model_config)
+def test_only_matrices_decay(tiny_config: LSM2Config, small_train_config: TrainConfig) -> None:
+    model = LSM2(tiny_config)
     names = {id(weight): name for name, weight in model.named_parameters()}
     decayed = set()
     for group in make_optimizer(model, small_train_config).param_groups:
