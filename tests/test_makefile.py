@@ -17,7 +17,11 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 def test_demo_runs_the_clone():
     done = subprocess.run(
-        ["make", "--dry-run", "demo", "BIN=bin"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "demo", "BIN=bin"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     commands = [line.split() for line in done.stdout.splitlines() if "lsm2 " in line and "pip" not in line]
     assert [command[3] for command in commands] == ["simulate", "pretrain", "evaluate", "report"]
@@ -28,7 +32,7 @@ def test_demo_runs_the_clone():
 def test_help_explains_every_target():
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets
-    for command in (["make"], ["make", "help"]):
+    for command in (["make", "--no-print-directory"], ["make", "--no-print-directory", "help"]):
         shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         explained = [line.split()[1] for line in shown.splitlines()]
         assert sorted(explained) == sorted(set(targets[1].split()) - {"help"})
