@@ -147,7 +147,11 @@ def render_page(
 def _headline(evaluation: Evaluation | None) -> list[str]:
     if evaluation is None:
         return ["Not evaluated yet: `lsm2 evaluate RUN --data STORE` adds the numbers."]
-    return headline(evaluation) or ["The evaluation scored none of the tasks that are summed up here."]
+    lines = headline(evaluation) or ["The evaluation scored none of the tasks that are summed up here."]
+    if evaluation.constant_signals:
+        names = ", ".join(spelled_out(name) for name in evaluation.constant_signals)
+        lines.append(f"Not scored, as they never vary in the training data: {names}.")
+    return lines
 
 
 def _facts(run: RunFolder, evaluation: Evaluation | None, store: DayStore | None) -> list[tuple[str, str]]:

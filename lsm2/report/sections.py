@@ -82,15 +82,13 @@ def error_tables(evaluation: Evaluation) -> str:
     )
     rows = [_error_row(name, task) for name, task in evaluation.scored.items()]
     header = ["hidden", *(method.marked_label for method in METHODS.values())]
-    constant = ", ".join(spelled_out(name) for name in evaluation.constant_signals)
-    notes = [
+    note = (
         "Every method is scored on the same minutes. The simple methods see every measured minute "
-        "outside the hidden tokens, also in tokens with too little data for the model.",
-        f"Not scored, as they never vary in the training data: {constant}." if constant else "",
-    ]
+        "outside the hidden tokens, also in tokens with too little data for the model."
+    )
     return (
         table(header, rows, caption, upright=True)
-        + paragraphs(notes, "soft")
+        + paragraphs([note], "soft")
         + details("AIM's intervals, and how much was scored", _scored(evaluation))
     )
 

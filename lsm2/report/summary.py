@@ -36,10 +36,9 @@ def _verdict(task: TaskResult) -> str:
     comparison = task.aim_over[best]
     label = METHODS[best].label
     figures = f"({aim:.3f} against {fill:.3f}; {_interval(comparison)})"
-    low, high = comparison.interval or (comparison.mse_ratio, comparison.mse_ratio)
-    if comparison.mse_ratio is None or low is None or high is None:
-        said = [f"the best simple fill, {label}, makes no error; AIM's squared error is {aim:.3g}."]
-    elif low <= 1 <= high and low < high:
+    if comparison.mse_ratio is None:
+        said = [f"The best simple fill, {label}, makes no error; AIM's squared error is {aim:.3g}."]
+    elif comparison.interval is not None and comparison.interval[0] <= 1 <= comparison.interval[1]:
         said = [
             f"AIM cannot be told apart from the best simple fill, {label}. Its squared error is "
             f"{_change(comparison.mse_ratio)} {figures}."

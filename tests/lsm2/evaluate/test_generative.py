@@ -9,11 +9,10 @@ import torch
 
 from lsm2.config import LSM2Config
 from lsm2.data.normalize import Normalization
-from lsm2.data.signals import LSM2_SIGNALS
+from lsm2.data.signals import LSM2_SIGNALS, Signal
 from lsm2.data.store import DayStore
 from lsm2.data.store.layout import Day
 from lsm2.errors import InputError
-from lsm2.evaluate.days import spread_over_people
 from lsm2.evaluate.generative import evaluate_generative
 from lsm2.evaluate.methods import METHODS
 from lsm2.evaluate.results import Evaluation
@@ -209,11 +208,38 @@ def test_limited_days_are_spread_over_people(store):
     )
     assert limited.settings.num_days == 6
     assert limited.settings.num_people == 6
-    day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
-    assert spread_over_people(range(len(store)), day_ids, subjects, None) == list(range(len(store)))
-    assert set(spread_over_people(range(len(store)), day_ids, subjects, 6)) < set(
-        spread_over_people(range(len(store)), day_ids, subjects, 9)
+
+
+def test_the_bar_moves_with_every_task_of_every_batch(store, monkeypatch):
+    bars = {}
+
+    def track(items, description, **options):
+        for item in items:
+            bars[description] = bars.get(description, 0) + 1
+            yield item
+
+    monkeypatch.setattr("lsm2.evaluate.generative.track", track)
+    evaluate_generative(
+        make_model(store), store, range(len(store)), batch_days=4, draws=2, tasks=["random_30", "random_80"]
     )
+    assert bars["evaluating"] == -(-len(store) // 4) * 2 * 2
+    assert bars["looking at training days"] == bars["learning smooth"] == len(store)
+
+
+def test_a_prediction_beyond_every_float_is_an_error_that_json_holds(tmp_path, monkeypatch):
+    """A signal of log1p from 0 to 80: five deviations above its mean, expm1 is infinite."""
+    rng = np.random.default_rng(0)
+    signals = (*SIGNALS[:2], Signal("wide", transform="log1p"))
+    days = [
+        Day(f"p{person}", "2026-01-01", np.expm1(rng.uniform(0, 80, size=(3, SAMPLES))).astype(np.float32))
+        for person in range(3)
+    ]
+    store = DayStore.write(tmp_path / "store", signals, days, sample_minutes=EPOCH)
+    monkeypatch.setattr(
+        "lsm2.evaluate.generative.predict_hidden", lambda model, values, *_: np.full_like(values, 5)
+    )
+    evaluation = evaluate_generative(make_model(store), store, range(3), progress=False)
+    json.dumps(evaluation.to_dict(), allow_nan=False)
 
 
 def test_model_and_store_must_fit(store):
