@@ -29,11 +29,21 @@ def save_model(
     write_json(folder / CONFIG, settings)
     if normalization is not None:
         write_json(folder / SIGNALS, normalization.to_dict())
-    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    write_whole(folder / WEIGHTS, lambda part: save_file(tensors, part, metadata={"format": "pt"}))
-    # safetensors lets only the owner read its files; whoever may read the settings may read the weights.
-    shutil.copymode(folder / CONFIG, folder / WEIGHTS)
+    write_whole(folder / WEIGHTS, lambda part: write_tensors(weights, part, like=folder / CONFIG))
     return folder
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path, like: Path) -> None:
+    """Write named tensors as safetensors, readable by whoever may read the file `like`.
+
+    Raises OSError naming the file where it cannot be written; safetensors' own error is no OSError.
+    """
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(on_cpu, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{file} could not be written ({error}); make room there") from error
+    shutil.copymode(like, file)
 
 
 def find_model(path_or_hub_id: Path | str) -> Path:
@@ -112,17 +122,17 @@ def load_weights(folder: Path, model: nn.Module) -> None:
         raise InputError(
             f"{file} is damaged or cut short ({error}); restore it, or save the model again"
         ) from None
-    ours = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
-    if ours != theirs:
+    if different := differences(model, weights):
         raise InputError(
-            f"{file} does not fit {folder / CONFIG}: {_differences(ours, theirs)}; restore the pair that was "
-            "saved together"
+            f"{file} does not fit {folder / CONFIG}: {different}; restore the pair that was saved together"
         )
     model.load_state_dict(weights)
 
 
-def _differences(ours: Mapping[str, tuple[int, ...]], theirs: Mapping[str, tuple[int, ...]]) -> str:
+def differences(model: nn.Module, weights: Mapping[str, Tensor]) -> str:
+    """What of named weights does not fit a model, in words; empty where all fit."""
+    ours = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    theirs = {name: tuple(weight.shape) for name, weight in weights.items()}
     found = [f"{name} is missing" for name in ours if name not in theirs]
     found += [f"{name} is not expected" for name in theirs if name not in ours]
     found += [

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lsm2.errors import InputError
 from lsm2.files import file_sha256, fsync
+from lsm2.model.pretrained import write_tensors
 
 FORMAT_VERSION = 1
 STATE, MANIFEST = "state.json", "manifest.json"
@@ -44,15 +44,7 @@ def save_checkpoint(
     part.mkdir(parents=True)
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n")
     for name, values in tensors.items():
-        file = part / f"{name}.safetensors"
-        try:
-            save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, file)
-        except SafetensorError as error:
-            raise OSError(
-                f"{path} could not be written ({error}); make room and continue with --resume"
-            ) from error
-        # safetensors lets only the owner read its files; whoever may read the state may read the weights.
-        shutil.copymode(part / STATE, file)
+        write_tensors(values, part / f"{name}.safetensors", like=part / STATE)
     files = {
         file.name: {"bytes": file.stat().st_size, "sha256": file_sha256(file)}
         for file in sorted(part.iterdir())

@@ -14,7 +14,7 @@ from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.model.lsm2 import LSM2
-from lsm2.model.pretrained import save_model
+from lsm2.model.pretrained import differences, save_model
 from lsm2.run_folder import RunFolder
 from lsm2.training.batches import StepBatches, Waited, load_steps, loader_failures_in_words
 from lsm2.training.checkpoint import Checkpoint, load_newest, save_checkpoint
@@ -168,22 +168,12 @@ def _begin_model(
             f"the model in {initial} reads other signals than {store.path} holds: {', '.join(names)}"
         )
     model = _new_model(config, given.normalization, seed)
-    ours, theirs = model.state_dict(), given.state_dict()
-    different = sorted(
-        name for name in ours.keys() | theirs.keys() if _shape(ours, name) != _shape(theirs, name)
-    )
-    if different:
+    if different := differences(model, given.state_dict()):
         raise InputError(
-            f"the model in {initial} has another shape ({different[0]}: {_shape(theirs, different[0])} "
-            "instead of "
-            f"{_shape(ours, different[0])}); choose its preset and sizes"
+            f"the model in {initial} has another shape ({different}); choose its preset and sizes"
         )
-    model.load_state_dict(theirs)
+    model.load_state_dict(given.state_dict())
     return model
-
-
-def _shape(weights: dict[str, torch.Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(weights[name].shape) if name in weights else None
 
 
 def _new_model(config: LSM2Config, normalization: Normalization, seed: int) -> LSM2:
@@ -200,13 +190,11 @@ def _refuse_or_tell(
     if config.non_finite == "stop":
         raise InputError(
             f"{what}. The weights are those of before. Look at these days, lower learning_rate = "
-            f"{config.learning_rate}, "
-            "or resume with non_finite = 'skip' to leave such steps out"
+            f"{config.learning_rate}, or resume with non_finite = 'skip' to leave such steps out"
         )
     if skipped == MOST_SKIPPED_IN_A_ROW:
         raise InputError(
             f"{what}. It is the {skipped}th such step in a row, so training has diverged: resume with a "
-            "lower "
-            f"learning_rate than {config.learning_rate}, or train anew"
+            f"lower learning_rate than {config.learning_rate}, or train anew"
         )
     metrics.message(f"{what}; skipped, the weights are unchanged")

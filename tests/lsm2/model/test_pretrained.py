@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from lsm2 import LSM2, LSM2Config
 from lsm2.data import Normalization, Signal
 from lsm2.errors import InputError
+from lsm2.model.pretrained import write_tensors
 
 NORMALIZATION = Normalization(
     (Signal("a", "bpm"), Signal("b", "ms", transform="log1p"), Signal("c")),
@@ -103,3 +104,9 @@ def test_foreign_weights_are_named(saved: Path) -> None:
 def test_a_path_that_does_not_exist(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} does not exist"):
         LSM2.from_pretrained(name)
+
+
+def test_weights_that_cannot_be_written_are_an_oserror_that_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "no folder" / "model.safetensors"
+    with pytest.raises(OSError, match=f"{file} could not be written"):
+        write_tensors({"a": torch.zeros(3)}, file, like=tmp_path)
