@@ -6,6 +6,8 @@ model/            what `LSM2.from_pretrained` reads
 checkpoints/      from which training resumes
 metrics.jsonl     one line per step
 evaluation.json   errors of the model and of the other methods
+embeddings/       embeddings of days, named by hashes of model and store
+probes/           a file per label: how well embeddings predict it; the newest also as probe.json
 report.html       one self-contained page; figures lie beside it as PNG
 """
 
@@ -67,6 +69,16 @@ class RunFolder:
     def evaluation_file(self) -> Path:
         """What `lsm2 evaluate` found."""
         return self.path / "evaluation.json"
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """Embeddings that `lsm2 embed` and `lsm2 probe` have computed."""
+        return self.path / "embeddings"
+
+    @property
+    def probes_folder(self) -> Path:
+        """What `lsm2 probe` found, a file per label."""
+        return self.path / "probes"
 
     @property
     def report_file(self) -> Path:

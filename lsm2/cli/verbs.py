@@ -5,6 +5,7 @@ from __future__ import annotations
 from lsm2.cli.command import Group
 from lsm2.cli.data import IMPORTERS, info, simulate
 from lsm2.cli.evaluate import evaluate
+from lsm2.cli.probe import embed, probe
 from lsm2.cli.train import PRESETS
 from lsm2.cli.use import plot, report
 
@@ -24,6 +25,8 @@ VERBS = Group(
         "info": info,
         "pretrain": PRESETS,
         "evaluate": evaluate,
+        "embed": embed,
+        "probe": probe,
         "plot": plot,
         "report": report,
     },

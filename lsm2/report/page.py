@@ -19,6 +19,8 @@ from lsm2.errors import InputError
 from lsm2.evaluate.days import fitting_normalization, spread_over_people
 from lsm2.evaluate.machine import describe_machine, describe_versions
 from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
+from lsm2.evaluate.probes.labelled_run import read_probes
+from lsm2.evaluate.probes.results import ProbeResult
 from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
 from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days
@@ -26,6 +28,7 @@ from lsm2.progress import printable
 from lsm2.report.day_figure import plot_curves, plot_day
 from lsm2.report.figures import plot_gap_error, plot_loss, plot_task_errors, require_matplotlib
 from lsm2.report.html import definitions, document, figure, paragraphs, section
+from lsm2.report.probes import EXPLANATION, plot_probe, probe_section
 from lsm2.report.sections import (
     cohort_section,
     error_tables,
@@ -77,6 +80,7 @@ def write_report(run: RunFolder, store: DayStore | None) -> Path:
         errors=_error_figures(run, evaluation),
         days=days,
         training=_training_figures(run),
+        probes=_probe_figures(run),
         notes=notes,
     )
     return run.write_text(run.report_file, page)
@@ -112,6 +116,7 @@ def render_page(
     errors: Figures,
     days: Figures,
     training: Figures,
+    probes: Sequence[tuple[ProbeResult, Path]] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """The page as HTML, with these figures in their sections; notes say what could not be shown, and why."""
@@ -134,6 +139,11 @@ def render_page(
         parts.append(section("How to read the numbers", explanations()))
         parts.append(section("Errors of every method", error_tables(evaluation) + _figures(errors)))
         parts.append(section("Errors in the signals' units", errors_in_units(evaluation)))
+    if probes:
+        parts.append(section("What the embeddings know", paragraphs([EXPLANATION])))
+    for probe, picture in probes:
+        title = f"Probe: {spelled_out(probe.target)}"
+        parts.append(section(title, _figures({title: picture}) + probe_section(probe)))
     if days:
         parts.append(section("Whole days as the model sees them", _figures(days)))
     if training:
@@ -212,6 +222,15 @@ def _training_figures(run: RunFolder) -> Figures:
         path = figures["Training loss"] = run.path / "loss.png"
         plot_loss(path, run.metrics)
     return figures
+
+
+def _probe_figures(run: RunFolder) -> list[tuple[ProbeResult, Path]]:
+    drawn = []
+    for number, result in enumerate(read_probes(run)):
+        path = run.path / f"probe-{number}.png"
+        plot_probe(path, result)
+        drawn.append((result, path))
+    return drawn
 
 
 def _day_figures(run: RunFolder, store: DayStore) -> tuple[Figures, Figures]:

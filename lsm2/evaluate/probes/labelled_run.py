@@ -1,0 +1,174 @@
+"""A probe of a run from its folder, a store and a label file: features of every method, compared and
+recorded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lsm2.data.labels import Labels
+from lsm2.data.store import DayStore
+from lsm2.errors import InputError
+from lsm2.evaluate.embeddings import Pooling, embed_labelled, untrained
+from lsm2.evaluate.machine import describe_machine, describe_versions
+from lsm2.evaluate.probes.features import summary_features, wear_features
+from lsm2.evaluate.probes.folds import NUM_FOLDS
+from lsm2.evaluate.probes.methods import AIM, COVARIATES, RANDOM_INIT, SUMMARY, WEAR, methods_of
+from lsm2.evaluate.probes.probe import compare_methods, fractions_of
+from lsm2.evaluate.probes.results import FORMAT_VERSION, MethodNote, ProbeResult, ProbeSettings
+from lsm2.evaluate.trained_run import trained_model
+from lsm2.files import read_json, write_json
+from lsm2.run_folder import RunFolder
+
+FEWEST_PEOPLE = 10
+NO_DATA = "no token observed"
+IN_CURVES = ("aim", "random_init", "summary_features", "covariates")
+
+
+def probe_run(
+    run: RunFolder,
+    store: DayStore,
+    labels: Labels,
+    labels_file: Path,
+    *,
+    pooling: Pooling = "mean_std",
+    against: Sequence[RunFolder] = (),
+    repeats: int = 3,
+    pca: int = 50,
+    seed: int = 0,
+    thorough: bool = False,
+    where: str | None = None,
+    every_minutes: int | None = None,
+    progress: bool = False,
+) -> ProbeResult:
+    """Compare the run's frozen embeddings with the other methods on these labels.
+
+    Examples without an embedding are left out for every method, and counted. thorough: label-fraction
+    curves too. Raises InputError for too few people, and where model and store do not fit.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = trained_model(run).to(device)
+    features = {
+        AIM: embed_labelled(run, model, store, labels, pooling, progress=progress),
+        RANDOM_INIT: embed_labelled(
+            run, untrained(model), store, labels, pooling, "untrained", progress=progress
+        ),
+        SUMMARY: summary_features(store, labels, progress=progress),
+        WEAR: wear_features(store, labels, progress=progress),
+    }
+    notes = {}
+    for other in against:
+        name = other.path.resolve().name
+        if name in features or name in notes:
+            raise InputError(f"{other.path} has the name of another method, {name!r}; rename the folder")
+        other_model = trained_model(other).to(device)
+        features[name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
+        notes[name] = f"The embeddings of another run, {name}, frozen."
+    if labels.covariate_names:
+        features[COVARIATES] = labels.covariates
+    labels, features = _with_data(labels, features, (AIM, *notes))
+    people = set(labels.subjects)
+    if len(people) < FEWEST_PEOPLE:
+        raise InputError(
+            f"{labels_file} labels {len(people)} people of {store.path} with {labels.target}; "
+            f"a probe needs at least {FEWEST_PEOPLE}"
+        )
+    methods = methods_of(set(features), notes)
+    compared = compare_methods(
+        labels, methods, features, repeats=repeats, seed=seed, pca=pca, progress=progress
+    )
+    curves = {}
+    for percent in fractions_of(labels) if thorough else ():
+        some = {name: method for name, method in methods.items() if name in IN_CURVES or name in notes}
+        curves[str(percent)] = compare_methods(
+            labels, some, features, repeats=repeats, seed=seed, pca=pca, label_percent=percent,
+            progress=progress,
+        ).methods  # fmt: skip
+    return ProbeResult(
+        target=labels.target,
+        kind=labels.kind,
+        level=labels.level,
+        classes=labels.classes,
+        num_people=len(people),
+        num_labelled=len(labels.subjects),
+        num_people_seen=len(people.intersection(run.config["train_subjects"])),
+        left_out=labels.left_out,
+        methods=compared.methods,
+        aim_minus=compared.aim_minus,
+        shown_as={
+            name: MethodNote(method.label, method.colour, method.note) for name, method in methods.items()
+        },
+        settings=ProbeSettings(
+            pooling=pooling,
+            pca=pca,
+            folds=NUM_FOLDS,
+            repeats=repeats,
+            seed=seed,
+            labels=str(labels_file),
+            store=str(store.path),
+            machine=describe_machine(device),
+            versions=describe_versions(),
+            made=datetime.now().astimezone().isoformat(timespec="seconds"),
+            covariates=labels.covariate_names,
+            where=where,
+            every_minutes=every_minutes,
+        ),
+        label_fractions=curves,
+    )
+
+
+def _with_data(
+    labels: Labels, features: dict[str, np.ndarray], embedded: Sequence[str]
+) -> tuple[Labels, dict[str, np.ndarray]]:
+    """The examples that every embedding is defined for."""
+    defined = np.all([~np.isnan(features[name]).all(1) for name in embedded], axis=0)
+    if defined.all():
+        return labels, features
+    kept = np.flatnonzero(defined)
+
+    def some(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if values is None else tuple(values[row] for row in kept)
+
+    subjects = some(labels.subjects)
+    assert subjects is not None
+    fewer = dataclasses.replace(
+        labels,
+        subjects=subjects,
+        dates=some(labels.dates),
+        spans=None if labels.spans is None else labels.spans[kept],
+        values=labels.values[kept],
+        covariates=labels.covariates[kept],
+        left_out=labels.left_out | {NO_DATA: int((~defined).sum())},
+    )
+    return fewer, {name: rows[kept] for name, rows in features.items()}
+
+
+def write_probe(run: RunFolder, result: ProbeResult) -> Path:
+    """Write probes/TARGET.json, and the same as probe.json; returns the first."""
+    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.target)
+    file = run.probes_folder / f"{name}.json"
+    run.probes_folder.mkdir(exist_ok=True)
+    for path in (file, run.path / "probe.json"):
+        write_json(path, result.to_dict())
+    return file
+
+
+def read_probes(run: RunFolder) -> list[ProbeResult]:
+    """All that `lsm2 probe` found on a run, by name of the label; raises InputError for a damaged file."""
+    found = []
+    for file in sorted(run.probes_folder.glob("*.json")):
+        remedy = "write it anew with `lsm2 probe`, or delete it"
+        values = read_json(file, remedy)
+        try:
+            if values.pop("format_version", None) != FORMAT_VERSION:
+                raise InputError(f"{file} is of another lsm2; {remedy}")
+            found.append(ProbeResult.from_dict(values))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} does not hold a probe ({error!r}); {remedy}") from None
+    return found
