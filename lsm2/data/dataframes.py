@@ -16,7 +16,7 @@ from lsm2.data.normalize import CLIP, Normalization
 from lsm2.data.sampling import clear_steps, minutes_text
 from lsm2.data.signals import Signal
 from lsm2.data.store import DayStore
-from lsm2.data.table_rows import TableLayout, TableReader
+from lsm2.data.tables.rows import TableLayout, TableReader
 from lsm2.data.wall_clock import LOCAL, WallClock
 from lsm2.errors import InputError
 

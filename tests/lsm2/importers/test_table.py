@@ -10,7 +10,7 @@ import pytest
 
 from lsm2.data import LSM2_SIGNALS, DayStore, Signal, day_grid
 from lsm2.errors import InputError
-from lsm2.importers import table_file
+from lsm2.data.tables import file as table_file
 from lsm2.importers.table import TableOptions, import_table
 
 
