@@ -16,6 +16,7 @@ from lsm2.errors import InputError
 Decoder = Literal["cross", "joint", "full"]
 Precision = Literal["auto", "bf16", "fp32"]
 TimeSlices = Literal["scattered", "contiguous"]
+FillGaps = Literal["none", "linear", "smooth"]
 DEFAULT_BATCH_DAYS = 8
 _COUNTS = (
     "num_signals",
@@ -108,6 +109,8 @@ class LSM2Config:
     """Base of the sin-cos positions; 10,000 is usual, 100 keeps neighbours apart on these short axes."""
     tied_qk_init: float | None = 2.0
     """Query and key weights start equal, of deviation this / sqrt(width); None: independent."""
+    fill_gaps: FillGaps = "none"
+    """Fill gaps before the model sees a day, as LSM-1 did; `none`: AIM, which needs no filling."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """How tokens are hidden in pre-training."""
 
@@ -143,6 +146,7 @@ class LSM2Config:
         check("decoder", lambda value: value in get_args(Decoder), "'cross', 'joint' or 'full'")
         check("position_base", lambda value: value > 1, "a number above 1")
         check("tied_qk_init", lambda value: value is None or value > 0, "None or a number above 0")
+        check("fill_gaps", lambda value: value in get_args(FillGaps), "'none', 'linear' or 'smooth'")
         if self.decoder == "full":
             check_masking = _Check(self.masking, "masking.")
             reason = "with decoder 'full', which reconstructs every hidden position"

@@ -36,6 +36,8 @@ MAY_CHANGE = {
 }
 """Settings that do not change what is computed, but for the rounding of another device or of compiled code.
 """
+ADDED_LATER = {"model.fill_gaps": "none"}
+"""Settings that older runs lack, and what they did."""
 _RESTORE = "restore it from a copy, or train anew into another folder"
 
 
@@ -148,7 +150,7 @@ class RunFolder:
         return file
 
     def _check_same(self, settings: dict[str, Any]) -> None:
-        before, now = dict(_flat(self.config)), dict(_flat(settings))
+        before, now = ADDED_LATER | dict(_flat(self.config)), dict(_flat(settings))
         for name in sorted((before.keys() | now.keys()) - MAY_CHANGE):
             old, new = before.get(name), now.get(name)
             longer = name == "train.steps" and isinstance(old, int) and isinstance(new, int) and new > old

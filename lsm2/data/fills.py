@@ -62,7 +62,7 @@ def nearest(visible: np.ndarray) -> np.ndarray:
     """The signal's visible minute nearest in time, the earlier of two at equal distance; without one the
     mean.
     """
-    before, after = _neighbours(visible)
+    before, after = neighbours(visible)
     position = np.arange(visible.shape[1])
     take_before = (after == visible.shape[1]) | ((before >= 0) & (position - before <= after - position))
     return _take(visible, np.where(take_before, before, after))
@@ -72,7 +72,7 @@ def linear(visible: np.ndarray) -> np.ndarray:
     """A straight line between the visible minutes before and after; beyond the first and last one, that
     one.
     """
-    before, after = _neighbours(visible)
+    before, after = neighbours(visible)
     length = visible.shape[1]
     left = np.where(before >= 0, before, after)
     right = np.where(after < length, after, before)
@@ -83,7 +83,7 @@ def linear(visible: np.ndarray) -> np.ndarray:
 
 def last(visible: np.ndarray) -> np.ndarray:
     """The last visible minute of that signal so far; the mean before the first one."""
-    return _take(visible, _neighbours(visible)[0])
+    return _take(visible, neighbours(visible)[0])
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def person_time_of_day(visible: np.ndarray, other_days: TimeOfDay | None, sample
     return by_half_hour[:, half_hours(visible.shape[1], sample_minutes)].astype(visible.dtype)
 
 
-def _neighbours(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest visible minute at or before each minute (-1: none) and at or after it (L: none), both (C,
     L).
     """

@@ -133,26 +133,24 @@ class Smooth:
         """Fill a day with the choice of all other people."""
         person = day.person if day.person in self.of_person else None
         if person not in self._chosen:
-            shape = (len(BANDWIDTH_MINUTES), len(SHRINKAGES), len(day.visible))
-            others = (errors for name, errors in self.errors.items() if name != person)
-            self._chosen[person] = sum(others, np.zeros(shape)).reshape(-1, shape[-1]).argmin(axis=0)
-        bandwidth, shrinkage = np.unravel_index(
-            self._chosen[person], (len(BANDWIDTH_MINUTES), len(SHRINKAGES))
-        )
+            self._chosen[person] = self.choice(person, len(day.visible))
+        bandwidth, shrinkage = self._chosen[person]
         prior = self.prior(person, day.visible.shape[1], day.sample_minutes)
-        spectrum = _kernel_spectra(day.visible.shape[1], day.sample_minutes)[bandwidth]
-        total, weight = _kernel_sums(_visible_spectra(day.visible), spectrum, day.visible.shape[1])
-        shrink = np.array(SHRINKAGES)[shrinkage, None]
-        return ((total + shrink * prior) / (weight + shrink)).astype(day.visible.dtype)
+        return kernel_mean(day.visible, prior, bandwidth, shrinkage, day.sample_minutes)
+
+    def choice(self, person: str | None, num_signals: int) -> np.ndarray:
+        """(2, C): which bandwidth and which shrinkage of each signal fill everyone but this person best."""
+        shape = (len(BANDWIDTH_MINUTES), len(SHRINKAGES), num_signals)
+        others = (errors for name, errors in self.errors.items() if name != person)
+        best = sum(others, np.zeros(shape)).reshape(-1, num_signals).argmin(axis=0)
+        return np.stack(np.unravel_index(best, shape[:2]))
 
     def prior(self, person: str | None, length: int, sample_minutes: int) -> np.ndarray:
         """(C, L): the mean of everyone but this person at that time of day, shrunk to their mean over the
         day.
         """
         others = self.population - self.of_person[person] if person in self.of_person else self.population
-        total = others.total + SAMPLES_OF_OVERALL_MEAN * others.overall_mean()
-        by_half_hour = total / (others.count + SAMPLES_OF_OVERALL_MEAN)
-        return by_half_hour[:, half_hours(length, sample_minutes)]
+        return usual_half_hours(others)[:, half_hours(length, sample_minutes)]
 
     def _add_errors(
         self,
@@ -175,6 +173,26 @@ class Smooth:
         # A kind of hiding counts the same on every day, however many minutes it hides.
         errors /= max(int(target.sum()), 1)
         self.errors[person] = self.errors[person] + errors if person in self.errors else errors
+
+
+def usual_half_hours(population: TimeOfDay) -> np.ndarray:
+    """(C, half hours): the mean in each half hour, shrunk to the mean over the day where little is known."""
+    total = population.total + SAMPLES_OF_OVERALL_MEAN * population.overall_mean()
+    return total / (population.count + SAMPLES_OF_OVERALL_MEAN)
+
+
+def kernel_mean(
+    visible: np.ndarray, prior: np.ndarray, bandwidth: np.ndarray, shrinkage: np.ndarray, sample_minutes: int
+) -> np.ndarray:
+    """The mean of a signal's visible samples around each sample, shrunk to the prior, (C, L) each.
+
+    bandwidth, shrinkage (C,): numbers of each signal's choice in BANDWIDTH_MINUTES and SHRINKAGES.
+    """
+    length = visible.shape[1]
+    spectrum = _kernel_spectra(length, sample_minutes)[bandwidth]
+    total, weight = _kernel_sums(_visible_spectra(visible), spectrum, length)
+    shrink = np.array(SHRINKAGES)[shrinkage, None]
+    return ((total + shrink * prior) / (weight + shrink)).astype(visible.dtype)
 
 
 @functools.cache

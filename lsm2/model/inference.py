@@ -35,7 +35,8 @@ def predict_hidden(
     values (B, C, L) float32, normalised, NaN = missing; hidden (B, N) bool: tokens that the model does not
     see. queries (B, N) bool, a subset of hidden (None: all of it): the tokens to predict. The `cross`
     decoder skips the others, since its predictions do not depend on each other. Predictions are clipped to
-    the range of normalised values. Days are computed in batches, in the precision `model.precision`. Raises
+    the range of normalised values. Days are computed in batches, in the precision `model.precision`. A
+    model that was trained on filled days gets the other gaps filled, from what is not hidden alone. Raises
     InputError where the model's predictions are not finite.
     """
     config, device = model.config, next(model.parameters()).device
@@ -44,7 +45,8 @@ def predict_hidden(
     for days in _batch_slices(len(values)):
         if not queries[days].any():
             continue
-        batch = collate(torch.from_numpy(values[days]), config, artificial=torch.from_numpy(hidden[days]))
+        shown = as_read(model, values[days], hidden[days])
+        batch = collate(torch.from_numpy(shown), config, artificial=torch.from_numpy(hidden[days]))
         if config.decoder == "cross":
             batch = _only_queries(batch, queries[days])
         with autocast(model.precision, device):
@@ -54,6 +56,27 @@ def predict_hidden(
         patches[days][_day_of_query(batch), batch.query_ids.numpy()] = predictions
     patches[~queries] = np.nan
     return unpatchify(patches, config.num_signals)
+
+
+def as_read(
+    model: MaskedAutoencoder, values: np.ndarray, hidden: np.ndarray | None = None
+) -> np.ndarray:
+    """Days (B, C, L) float32, normalised, NaN = missing, as `collate` packs them for this model.
+
+    They are the same days, but for a model that was trained on filled days: it gets all gaps filled, and
+    hidden tokens (B, N) bool are withheld from the fill. Raises InputError where that fill is not known.
+    """
+    if model.config.fill_gaps == "none":
+        return values
+    if model.gap_fill is None:
+        raise InputError(
+            f"fill_gaps is {model.config.fill_gaps!r}, but the model has no gap_fill: give "
+            "LSM2(config, normalization, gap_fill) one, or use a model of `lsm2 pretrain`"
+        )
+    if hidden is not None:
+        samples = np.repeat(hidden, model.config.patch_samples, axis=-1).reshape(values.shape)
+        values = np.where(samples, np.float32(np.nan), values)
+    return np.stack([model.gap_fill(day) for day in values])
 
 
 def encode(model: MaskedAutoencoder, values: Days, level: Literal["day", "token"]) -> Any:
@@ -180,10 +203,10 @@ def _batch_slices(num_days: int) -> Iterator[slice]:
 
 @torch.inference_mode()
 def _encoded_days(model: MaskedAutoencoder, normalised: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
-    """Token ids and encoded tokens of each day, all observed tokens visible."""
+    """Token ids and encoded tokens of each day, all observed tokens visible, filled ones too."""
     device = next(model.parameters()).device
     for days in _batch_slices(len(normalised)):
-        values = torch.from_numpy(normalised[days])
+        values = torch.from_numpy(as_read(model, normalised[days]))
         nothing = torch.zeros(len(values), model.config.num_tokens, dtype=torch.bool)
         batch = collate(values, model.config, artificial=nothing)
         on_device = batch.to(device)

@@ -44,10 +44,12 @@ class LSM2(MaskedAutoencoder):
         return inference.forecast(self, values, minutes)
 
     def save_pretrained(self, path: Path | str) -> Path:
-        """Write model.safetensors, config.json and, with a normalisation, signals.json into the folder
-        `path`, each whole or not at all.
+        """Write model.safetensors, config.json and, where the model has them, signals.json (normalisation) and
+        gap_fill.json into the folder `path`, each whole or not at all.
         """
-        return pretrained.save_model(Path(path), self.config, self.state_dict(), self.normalization)
+        return pretrained.save_model(
+            Path(path), self.config, self.state_dict(), self.normalization, self.gap_fill
+        )
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: Path | str) -> LSM2:
@@ -59,6 +61,6 @@ class LSM2(MaskedAutoencoder):
         """
         folder = pretrained.find_model(path_or_hub_id)
         config, normalization = pretrained.load_settings(folder)
-        model = cls(config, normalization)
+        model = cls(config, normalization, pretrained.load_gap_fill(folder, config))
         pretrained.load_weights(folder, model)
         return model.eval()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lsm2.config import LSM2Config, Precision
 from lsm2.data.batch import PackedBatch
+from lsm2.data.gap_fill import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.model.decoder import CrossDecoder, JointDecoder
 from lsm2.model.encoder import Encoder
@@ -34,13 +35,20 @@ class MAEOutput:
 class MaskedAutoencoder(nn.Module):
     """A masked autoencoder over packed days."""
 
-    def __init__(self, config: LSM2Config, normalization: Normalization | None = None) -> None:
+    def __init__(
+        self,
+        config: LSM2Config,
+        normalization: Normalization | None = None,
+        gap_fill: GapFill | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.normalization = normalization
         """Physical units to the numbers that the model reads; None: `encode`, `impute` and `forecast` take
         and give normalised values.
         """
+        self.gap_fill = gap_fill
+        """Fills the gaps of days before the model reads them, where `config.fill_gaps` says so."""
         self.precision: Precision = "auto"
         """Of `encode`, `impute`, `forecast` and `predict_hidden`; autocast of `forward` is its caller's."""
         self.encoder = Encoder(config)

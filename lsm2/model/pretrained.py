@@ -11,17 +11,23 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsm2.config import LSM2Config
+from lsm2.data.gap_fill import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.errors import InputError
 from lsm2.files import read_json, write_json, write_whole
 
 WEIGHTS, CONFIG, SIGNALS = "model.safetensors", "config.json", "signals.json"
+GAP_FILL = "gap_fill.json"
 FORMAT_VERSION = 2
 _RESTORE = "restore it, or save the model again"
 
 
 def save_model(
-    folder: Path, config: LSM2Config, weights: Mapping[str, Tensor], normalization: Normalization | None
+    folder: Path,
+    config: LSM2Config,
+    weights: Mapping[str, Tensor],
+    normalization: Normalization | None,
+    gap_fill: GapFill | None = None,
 ) -> Path:
     """Write a model into `folder`; a reader finds each file old or new, never a part of it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,6 +35,8 @@ def save_model(
     write_json(folder / CONFIG, settings)
     if normalization is not None:
         write_json(folder / SIGNALS, normalization.to_dict())
+    if gap_fill is not None:
+        write_json(folder / GAP_FILL, gap_fill.to_dict())
     write_whole(folder / WEIGHTS, lambda part: write_tensors(weights, part, like=folder / CONFIG))
     return folder
 
@@ -75,7 +83,7 @@ def _download(hub_id: str) -> Path:
             "huggingface_hub` first"
         ) from None
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG, SIGNALS]))
+        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG, SIGNALS, GAP_FILL]))
     except (
         Exception
     ) as error:  # whatever the network or the hub says, the user needs to hear it once, in one line
@@ -111,6 +119,20 @@ def load_settings(folder: Path) -> tuple[LSM2Config, Normalization | None]:
             f"{config.num_signals}; restore the right file"
         )
     return config, normalization
+
+
+def load_gap_fill(folder: Path, config: LSM2Config) -> GapFill | None:
+    """What fills the gaps of days for the model of a folder; None where its configuration fills none."""
+    if config.fill_gaps == "none":
+        return None
+    file = folder / GAP_FILL
+    try:
+        gap_fill = GapFill.from_dict(read_json(file, _RESTORE))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{file} does not describe how gaps are filled ({error!r}); {_RESTORE}") from None
+    if not gap_fill.fits(config):
+        raise InputError(f"{file} fills other days than those of {folder / CONFIG}; {_RESTORE}")
+    return gap_fill
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.batch import PackedBatch, collate
+from lsm2.data.gap_fill import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
@@ -38,10 +39,12 @@ class StepBatches(Dataset):
         model_config: LSM2Config,
         train_config: TrainConfig,
         ranks: Ranks,
+        gap_fill: GapFill | None = None,
     ) -> None:
         self.store = store
         self.indices = list(indices)
         self.normalization = normalization
+        self.gap_fill = gap_fill
         self.model_config = model_config
         self.train_config = train_config
         self.rank = ranks.rank
@@ -88,11 +91,16 @@ class StepBatches(Dataset):
         return [[draw for _, draw in part] for part in parts if part]
 
     def _batch(self, draws: Sequence[Draw]) -> PackedBatch:
-        days = [self.store.values(self.indices[draw.index]) for draw in draws]
-        values = np.stack([self.normalization.apply(day) for day in days])
+        days = [self.normalization.apply(self.store.values(self.indices[draw.index])) for draw in draws]
+        if self.gap_fill is not None:
+            days = [self.gap_fill(day) for day in days]
         epochs = [draw.epoch for draw in draws]
         batch = collate(
-            torch.from_numpy(values), self.model_config, self.train_config.seed, epochs, self._names(draws)
+            torch.from_numpy(np.stack(days)),
+            self.model_config,
+            self.train_config.seed,
+            epochs,
+            self._names(draws),
         )
         return batch.longest_first()
 

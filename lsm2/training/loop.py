@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lsm2.config import LSM2Config, TrainConfig
+from lsm2.data.gap_fill import GapFill, fit_gap_fill
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
@@ -80,6 +81,10 @@ def _train(
     checkpoint = load_newest(run.checkpoints_folder)
     state = checkpoint.state if checkpoint else {"step": 0, "seconds": 0.0}
     model = _begin_model(model_config, store, people, settings["initial"], train_config.seed, checkpoint)
+    if model_config.fill_gaps != "none" and model.gap_fill is None:
+        assert model.normalization is not None
+        fitted = fit_gap_fill(model_config, store, indices, model.normalization) if ranks.writes else None
+        model.gap_fill = ranks.from_first(fitted)
     trainer = Trainer(Reconstruction(model), train_config, ranks)
     if checkpoint:
         trainer.restore(checkpoint.tensors)
@@ -88,10 +93,18 @@ def _train(
     first = state["step"]
     last = min(train_config.steps, stop_after or train_config.steps)
     assert model.normalization is not None
-    batches = StepBatches(store, indices, model.normalization, model_config, train_config, ranks)
+    batches = StepBatches(
+        store, indices, model.normalization, model_config, train_config, ranks, model.gap_fill
+    )
+
+    def save_weights() -> None:
+        save_model(
+            run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill
+        )
+
     if checkpoint and first >= last and ranks.writes:
         # A run killed between its last checkpoint and its model has a model of before, or none.
-        save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization)
+        save_weights()
 
     # Closing the loader ends its processes whatever happens: at its exit Python would wait for them without
     # end.
@@ -130,9 +143,11 @@ def _train(
                 if ranks.writes:
                     progress = {"step": step + 1, "seconds": metrics.seconds}
                     state = progress | {"normalization": model.normalization.to_dict()}
+                    if model.gap_fill is not None:
+                        state["gap_fill"] = model.gap_fill.to_dict()
                     keep = train_config.keep_checkpoints
                     save_checkpoint(run.checkpoints_folder, step + 1, trainer.tensors(), state, keep)
-                    save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization)
+                    save_weights()
                 ranks.barrier()
             if (stopping or step + 1 == last) and step + 1 < train_config.steps:
                 metrics.message(
@@ -157,7 +172,13 @@ def _begin_model(
     restored later.
     """
     if checkpoint:
-        return _new_model(config, Normalization.from_dict(checkpoint.state["normalization"]), seed)
+        gap_fill = checkpoint.state.get("gap_fill")
+        return _new_model(
+            config,
+            Normalization.from_dict(checkpoint.state["normalization"]),
+            seed,
+            GapFill.from_dict(gap_fill) if gap_fill else None,
+        )
     if initial is None:
         normalization = Normalization.from_moments(store.signals, store.moments_of(people))
         return _new_model(config, normalization, seed)
@@ -167,7 +188,8 @@ def _begin_model(
         raise InputError(
             f"the model in {initial} reads other signals than {store.path} holds: {', '.join(names)}"
         )
-    model = _new_model(config, given.normalization, seed)
+    gap_fill = given.gap_fill if given.config.fill_gaps == config.fill_gaps else None
+    model = _new_model(config, given.normalization, seed, gap_fill)
     if different := differences(model, given.state_dict()):
         raise InputError(
             f"the model in {initial} has another shape ({different}); choose its preset and sizes"
@@ -176,10 +198,12 @@ def _begin_model(
     return model
 
 
-def _new_model(config: LSM2Config, normalization: Normalization, seed: int) -> LSM2:
+def _new_model(
+    config: LSM2Config, normalization: Normalization, seed: int, gap_fill: GapFill | None = None
+) -> LSM2:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LSM2(config, normalization)
+        return LSM2(config, normalization, gap_fill)
 
 
 def _refuse_or_tell(

@@ -122,6 +122,9 @@ class Workload:
     def _token_observed(self, indices: np.ndarray) -> np.ndarray:
         """Observed tokens (days, N) bool of these days of the store."""
         observed = self._store.observed(indices)
+        if self.config.fill_gaps != "none":
+            # A day with anything measured is filled to its last sample.
+            observed = np.broadcast_to(observed.any((1, 2), keepdims=True), observed.shape)
         return token_observed(observed, self.config.patch_samples, self.config.masking.token_min_observed)
 
 
