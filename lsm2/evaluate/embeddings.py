@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lsm2.config import LSM2Config
-from lsm2.data.labels import Labels
+from lsm2.data.labels import Labels, read_intervals
 from lsm2.data.store import DayStore
 from lsm2.evaluate.days import fitting_normalization
 from lsm2.files import file_sha256, write_whole
@@ -108,16 +108,21 @@ def embed_days(
 
 
 def embed_intervals(
-    model: LSM2, store: DayStore, labels: Labels, pooling: Pooling, *, progress: bool = False
+    model: LSM2,
+    store: DayStore,
+    subjects: Sequence[str],
+    spans: np.ndarray,
+    pooling: Pooling,
+    *,
+    progress: bool = False,
 ) -> np.ndarray:
-    """Embeddings (intervals, features) float32 of labelled intervals: of the tokens whose middle lies in
-    them.
+    """Embeddings (intervals, features) float32 of intervals of people, (n, 2) minutes since 1970-01-01: of
+    the tokens whose middle lies in them.
 
     The encoder reads the whole day. An interval shorter than a token takes the token around its middle.
     """
-    assert labels.spans is not None
     config = model.config
-    pooled = PooledTokens(len(labels.subjects), config, pooling)
+    pooled = PooledTokens(len(subjects), config, pooling)
     days = {
         (subject, date.fromisoformat(day).toordinal()): index
         for index, (subject, day) in enumerate(
@@ -126,9 +131,7 @@ def embed_intervals(
     }
     epoch = date(1970, 1, 1).toordinal()
     of_day: dict[int, list[tuple[int, int, int]]] = {}
-    for item, (subject, (start, end)) in enumerate(
-        zip(labels.subjects, labels.spans.tolist(), strict=True)
-    ):
+    for item, (subject, (start, end)) in enumerate(zip(subjects, spans.tolist(), strict=True)):
         for day in range(start // MINUTES_PER_DAY, (end - 1) // MINUTES_PER_DAY + 1):
             if (index := days.get((subject, epoch + day))) is not None:
                 first = day * MINUTES_PER_DAY
@@ -190,7 +193,8 @@ def embed_labelled(
 ) -> np.ndarray:
     """Embeddings (examples, features) float32 of what is labelled: people, days or intervals."""
     if labels.level == "interval":
-        return embed_intervals(model, store, labels, pooling, progress=progress)
+        assert labels.spans is not None
+        return embed_intervals(model, store, labels.subjects, labels.spans, pooling, progress=progress)
     days = cached_days(run, model, store, pooling, name, progress=progress)
     if labels.level == "person":
         return people_of_days(days, store.days["subject"].to_pylist(), labels.subjects)
@@ -218,9 +222,12 @@ def embedding_table(
     its embedding.
     """
     if intervals is not None:
-        spans = read_intervals(intervals, store)
-        found = embed_intervals(model, store, spans.subjects, spans.minutes, pooling, progress=progress)
-        return spans.table().append_column("embedding", vectors(found))
+        subjects, spans = read_intervals(intervals, store)
+        found = embed_intervals(model, store, subjects, spans, pooling, progress=progress)
+        times = [pa.array(spans[:, column] * 60, pa.timestamp("s")) for column in (0, 1)]
+        return pa.table(
+            {"subject": list(subjects), "start": times[0], "end": times[1], "embedding": vectors(found)}
+        )
     days = cached_days(run, model, store, pooling, "trained", progress=progress)
     if level == "day":
         return day_table(store, days)

@@ -117,6 +117,28 @@ def read_labels(
     )
 
 
+def read_intervals(path: Path | str, store: DayStore) -> tuple[tuple[str, ...], np.ndarray]:
+    """(person, (n, 2) int64 minutes since 1970-01-01) of the intervals of a file with the columns subject,
+    start and end that lie on days of the store.
+
+    Raises InputError as `read_labels` does.
+    """
+    file = open_table(Path(path))
+    if find_level(file) != "interval":
+        raise InputError(
+            f"{file.path} has no columns 'start' and 'end'; its columns are {', '.join(file.columns)}"
+        )
+    columns = Columns(file, KEYS["interval"])
+    subjects = subject_names(columns)
+    _check_known(subjects, store, file.path)
+    spans = read_spans(columns, np.arange(columns.num_rows), {})
+    whose = in_store(spans, subjects, store, {})
+    assert whose.spans is not None
+    if not len(whose.rows):
+        raise InputError(f"{file.path}: none of its intervals is on a day of the store {store.path}")
+    return tuple(subjects[whose.rows].tolist()), whose.spans
+
+
 def _check_named(target: str, covariates: Sequence[str], keys: Sequence[str]) -> None:
     for name, flag in [(target, "--target"), *((name, "--covariates") for name in covariates)]:
         if name in keys:
