@@ -59,7 +59,7 @@ class Normalization:
         """
         values = np.asarray(values)
         self._check_signal_axis(values)
-        normalised = _transformed(values, self.signals)
+        normalised = transformed(values, self.signals)
         normalised -= self.mean.astype(np.float32)[:, None]
         normalised /= self.std.astype(np.float32)[:, None]
         return np.clip(normalised, -CLIP, CLIP, out=normalised)
@@ -109,11 +109,11 @@ def day_moments(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
     The three are the count of observed samples, their mean, and their sum of squared deviations from it; both
     are 0 where nothing was observed. Raises InputError as `Normalization.apply` does.
     """
-    transformed = _transformed(np.asarray(values), signals).astype(np.float64)
-    observed = ~np.isnan(transformed)
+    changed = transformed(np.asarray(values), signals).astype(np.float64)
+    observed = ~np.isnan(changed)
     count = observed.sum(1)
-    mean = np.where(observed, transformed, 0.0).sum(1) / np.maximum(count, 1)
-    deviation = np.where(observed, transformed - mean[:, None], 0.0)
+    mean = np.where(observed, changed, 0.0).sum(1) / np.maximum(count, 1)
+    deviation = np.where(observed, changed - mean[:, None], 0.0)
     return np.stack([count, mean, np.einsum("cs,cs->c", deviation, deviation)])
 
 
@@ -127,14 +127,17 @@ def merge_moments(parts: np.ndarray) -> np.ndarray:
     return np.stack([total, merged_mean, merged_squares])
 
 
-def _transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
-    """A float32 copy of `values` (..., C, L) with each signal's transform applied."""
-    transformed = values.astype(np.float32)
+def transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
+    """A float32 copy of `values` (..., C, L), NaN = missing, with each signal's transform applied.
+
+    Raises InputError naming the signal for an infinite value, or one that log1p cannot take.
+    """
+    changed = values.astype(np.float32)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         for index, signal in enumerate(signals):
             if signal.transform == "log1p":
-                transformed[..., index, :] = np.log1p(transformed[..., index, :])
-    unusable = ~np.isfinite(transformed) & ~np.isnan(values)
+                changed[..., index, :] = np.log1p(changed[..., index, :])
+    unusable = ~np.isfinite(changed) & ~np.isnan(values)
     if unusable.any():
         index = int(np.argwhere(unusable)[0][-2])
         value = values[..., index, :][unusable[..., index, :]][0]
@@ -144,4 +147,4 @@ def _transformed(values: np.ndarray, signals: Sequence[Signal]) -> np.ndarray:
             else "log1p needs values above -1: correct it, or use the transform 'identity'"
         )
         raise InputError(f"signal {signals[index].name!r} has the value {value}: {remedy}")
-    return transformed
+    return changed
