@@ -19,6 +19,7 @@ from lsm2.errors import InputError
 from lsm2.evaluate.days import fitting_normalization, spread_over_people
 from lsm2.evaluate.machine import describe_machine, describe_versions
 from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
+from lsm2.evaluate.methods import METHODS
 from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
 from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days
@@ -131,7 +132,12 @@ def render_page(
         _figures(curves),
     ]
     if evaluation and evaluation.scored:
-        parts.append(section("How to read the numbers", explanations()))
+        parts.append(
+            section(
+                "How to read the numbers",
+                explanations(evaluation.methods.values() if evaluation else METHODS.values()),
+            )
+        )
         parts.append(section("Errors of every method", error_tables(evaluation) + _figures(errors)))
         parts.append(section("Errors in the signals' units", errors_in_units(evaluation)))
     if days:

@@ -98,9 +98,7 @@ def _train(
     )
 
     def save_weights() -> None:
-        save_model(
-            run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill
-        )
+        save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill)
 
     if checkpoint and first >= last and ranks.writes:
         # A run killed between its last checkpoint and its model has a model of before, or none.
