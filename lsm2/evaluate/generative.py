@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from lsm2.data.fills import Fill, VisibleDay
+from lsm2.data.fills.simple import Fill, VisibleDay
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.evaluate.days import (
@@ -58,9 +58,9 @@ def evaluate_generative(
     fitted on (at most 512 of them; none: `indices`); a fill never uses what it learned from the person
     whose day it fills. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and
     that day's gaps alone. all_people is recorded. against: models of other runs, scored on the same minutes;
-    `indices` should hold nobody that they were trained on. Errors are on normalised values and, per signal, in its
-    unit too. Signals that never vary in training are not scored. Raises InputError where model and store do
-    not fit, no day is given, a task is unknown, or the model's predictions are not finite.
+    `indices` should hold nobody that they were trained on. Errors are on normalised values and, per signal,
+    in its unit too. Signals that never vary in training are not scored. Raises InputError where a model and
+    the store do not fit, no day is given, a task is unknown, or predictions are not finite.
     """
     normalization = fitting_normalization(model, store)
     if unknown := sorted(set(tasks or ()) - set(TASKS)):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsm2.config import FillGaps
-from lsm2.data.fills import Fill, TrainingDays, last, linear, mean, nearest, person_time_of_day
-from lsm2.data.fitted_fills import SameMinute, Smooth
+from lsm2.data.fills.fitted import SameMinute, Smooth
+from lsm2.data.fills.simple import Fill, TrainingDays, last, linear, mean, nearest, person_time_of_day
 from lsm2.progress import printable
 
 

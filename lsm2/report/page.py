@@ -18,8 +18,8 @@ from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.evaluate.days import fitting_normalization, spread_over_people
 from lsm2.evaluate.machine import describe_machine, describe_versions
-from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
 from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
 from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
 from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lsm2.config import LSM2Config, TrainConfig
-from lsm2.data.gap_fill import GapFill, fit_gap_fill
+from lsm2.data.fills.gaps import GapFill, fit_gap_fill
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
