@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lsm2.config import LSM2Config
-from lsm2.data.fills import TimeOfDay, TrainingDays
+from lsm2.data.fills.simple import TimeOfDay, TrainingDays
 from lsm2.data.masking import token_observed
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore

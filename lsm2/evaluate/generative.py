@@ -12,8 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from lsm2.data.fills import Fill, VisibleDay
-from lsm2.data.normalize import Normalization
+from lsm2.data.fills.simple import Fill, VisibleDay
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.evaluate.days import (
@@ -25,11 +24,11 @@ from lsm2.evaluate.days import (
     spread_over_people,
 )
 from lsm2.evaluate.machine import describe_machine, describe_versions
-from lsm2.evaluate.methods import AIM, METHODS, fitted_fills
+from lsm2.evaluate.methods import AIM, METHODS, OtherRun, fitted_fills
+from lsm2.evaluate.other_models import check_comparable, predict_as
 from lsm2.evaluate.results import Evaluation, Settings, TaskResult
 from lsm2.evaluate.scores import ErrorSums, compare
 from lsm2.evaluate.tasks import TASKS, HiddenTokens, Task
-from lsm2.model.inference import predict_hidden
 from lsm2.model.lsm2 import LSM2
 from lsm2.model.precision import choose_precision
 
@@ -49,6 +48,7 @@ def evaluate_generative(
     training_days: Sequence[int] = (),
     tasks: Sequence[str] | None = None,
     all_people: bool = False,
+    against: Mapping[OtherRun, LSM2] | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Errors of the model and of every other method of `METHODS` on every task.
@@ -57,15 +57,20 @@ def evaluate_generative(
     only inform fills that see other days of a person. training_days: days of training people that fills are
     fitted on (at most 512 of them; none: `indices`); a fill never uses what it learned from the person
     whose day it fills. draws: hidden sets per day and task; each depends on (seed, draw, task, day id) and
-    that day's gaps alone. all_people is recorded. Errors are on normalised values and, per signal, in its
-    unit too. Signals that never vary in training are not scored. Raises InputError where model and store do
-    not fit, no day is given, a task is unknown, or the model's predictions are not finite.
+    that day's gaps alone. all_people is recorded. against: models of other runs, scored on the same minutes;
+    `indices` should hold nobody that they were trained on. Errors are on normalised values and, per signal,
+    in its unit too. Signals that never vary in training are not scored. Raises InputError where a model and
+    the store do not fit, no day is given, a task is unknown, or predictions are not finite.
     """
     normalization = fitting_normalization(model, store)
     if unknown := sorted(set(tasks or ()) - set(TASKS)):
         raise InputError(f"unknown task {', '.join(unknown)}; choose among {', '.join(TASKS)}")
     if len(indices) == 0 or draws < 1 or (max_days is not None and max_days < 1):
         raise InputError("nothing to evaluate: give at least one day, one draw and max_days of at least 1")
+    others = dict(against or {})
+    for other, other_model in others.items():
+        check_comparable(other.name, other_model, model)
+    models = {AIM: model} | {other.name: other_model for other, other_model in others.items()}
     chosen = [task for name, task in TASKS.items() if tasks is None or name in tasks]
     day_ids, subjects = store.days["day_id"].to_pylist(), store.days["subject"].to_pylist()
     days = spread_over_people(indices, day_ids, subjects, max_days)
@@ -81,7 +86,7 @@ def evaluate_generative(
     constant = constant_signals(training, len(store.signals))
     fills = fitted_fills(training)
 
-    scores = {task.name: TaskScores(store, people, constant, normalization) for task in chosen}
+    scores = {task.name: TaskScores(store, people, constant, models) for task in chosen}
     loaded = load_days(store, normalization, model.config, days, indices)
     num_batches = -(-len(days) // batch_days)
     batch: list[EvaluatedDay] = []
@@ -90,11 +95,11 @@ def evaluate_generative(
         _, task, draw = rounds[number]
         if number % (len(chosen) * draws) == 0:
             batch = list(islice(loaded, batch_days))
-        scores[task.name].add_batch(model, fills, task, batch, seed, draw)
+        scores[task.name].add_batch(fills, task, batch, seed, draw)
 
     device = next(model.parameters()).device
     return Evaluation(
-        tasks={task.name: scores[task.name].result(task, model.config.patch_samples) for task in chosen},
+        tasks={task.name: scores[task.name].result(task) for task in chosen},
         settings=Settings(
             draws=draws,
             seed=seed,
@@ -110,6 +115,7 @@ def evaluate_generative(
         constant_signals=tuple(
             signal.name for signal, is_constant in zip(store.signals, constant, strict=True) if is_constant
         ),
+        other_runs=tuple(others),
     )
 
 
@@ -117,17 +123,18 @@ class TaskScores:
     """Errors of every method on one task, added batch by batch."""
 
     def __init__(
-        self, store: DayStore, people: Sequence[str], constant: np.ndarray, normalization: Normalization
+        self, store: DayStore, people: Sequence[str], constant: np.ndarray, models: Mapping[str, LSM2]
     ) -> None:
         self.signals, self.sample_minutes = store.signals, store.sample_minutes
-        self.constant, self.normalization = constant, normalization
+        self.constant, self.models = constant, models
+        self.normalization = fitting_normalization(models[AIM], store)
+        self.patch_samples = models[AIM].config.patch_samples
         self.number_of = {person: number for number, person in enumerate(people)}
-        self.sums = {method: ErrorSums(len(store.signals), len(people)) for method in METHODS}
+        self.sums = {method: ErrorSums(len(store.signals), len(people)) for method in {**models, **METHODS}}
         self.days_scored = self.days_skipped = 0
 
     def add_batch(
         self,
-        model: LSM2,
         fills: Mapping[str, Fill],
         task: Task,
         batch: Sequence[EvaluatedDay],
@@ -137,7 +144,7 @@ class TaskScores:
         """Hide part of each day, let every method fill it, and add the errors at the target minutes."""
         possible: list[tuple[EvaluatedDay, HiddenTokens]] = []
         for day in batch:
-            patch_minutes = model.config.patch_samples * self.sample_minutes
+            patch_minutes = self.patch_samples * self.sample_minutes
             tokens = task.sample(day.token_observed, patch_minutes, day_id=day.day_id, seed=seed, draw=draw)
             if tokens is not None and (kept := tokens.without_targets_of(self.constant)) is not None:
                 possible.append((day, kept))
@@ -145,17 +152,19 @@ class TaskScores:
         self.days_skipped += len(batch) - len(possible)
         if not possible:
             return
-        predicted = predict_hidden(
-            model,
-            np.stack([day.values for day, _ in possible]),
-            np.stack([tokens.hidden for _, tokens in possible]),
-            np.stack([tokens.target for _, tokens in possible]),
-        )
-        for (day, tokens), prediction in zip(possible, predicted, strict=True):
-            hidden, target = tokens.of_samples(len(day.values), model.config.patch_samples)
+        hidden_tokens = np.stack([tokens.hidden for _, tokens in possible])
+        target_tokens = np.stack([tokens.target for _, tokens in possible])
+        in_unit = np.stack([day.in_unit for day, _ in possible])
+        predicted = {
+            name: predict_as(self.normalization, model, in_unit, hidden_tokens, target_tokens)
+            for name, model in self.models.items()
+        }
+        for number, (day, tokens) in enumerate(possible):
+            hidden, target = tokens.of_samples(len(day.values), self.patch_samples)
             visible = np.where(hidden, np.float32(np.nan), day.values)
             seen = VisibleDay(visible, day.person, self.sample_minutes, day.other_days)
-            filled = {AIM: prediction} | {name: fill(seen) for name, fill in fills.items()}
+            filled = {name: of_days[number] for name, of_days in predicted.items()}
+            filled |= {name: fill(seen) for name, fill in fills.items()}
             self._add_day(day, target & ~np.isnan(day.values), filled)
 
     def _add_day(self, day: EvaluatedDay, target: np.ndarray, filled: Mapping[str, np.ndarray]) -> None:
@@ -166,9 +175,9 @@ class TaskScores:
             error_in_unit = in_unit - day.in_unit[target]
             self.sums[method].add(self.number_of[day.person], signal, error, error_in_unit)
 
-    def result(self, task: Task, patch_samples: int) -> TaskResult:
+    def result(self, task: Task) -> TaskResult:
         """What was added so far."""
-        patch_minutes = patch_samples * self.sample_minutes
+        patch_minutes = self.patch_samples * self.sample_minutes
         minutes = task.slots(patch_minutes) * patch_minutes if task.is_temporal else None
         if not self.days_scored:
             return TaskResult(self.days_scored, self.days_skipped, minutes)

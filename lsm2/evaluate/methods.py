@@ -1,12 +1,18 @@
-"""The only list of compared methods. A new fill is one entry here; its code stands in lsm2/data."""
+"""The only list of compared methods. A new fill is one entry here; its code stands in lsm2/data.
+
+Other trained runs join the list for one evaluation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from lsm2.data.fills import Fill, TrainingDays, last, linear, mean, nearest, person_time_of_day
-from lsm2.data.fitted_fills import SameMinute, Smooth
+from lsm2.config import FillGaps
+from lsm2.data.fills.fitted import SameMinute, Smooth
+from lsm2.data.fills.simple import Fill, TrainingDays, last, linear, mean, nearest, person_time_of_day
+from lsm2.progress import printable
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,65 @@ METHODS: dict[str, Method] = {
     )
 }
 """By name, in the order of tables; the model first, methods that see the person's other days last."""
+
+
+OTHER_RUN_COLOURS = ("#12a4c0", "#8a5a2b", "#7fa52a", "#d4708f")
+"""Of the runs that the model is compared with, in turn."""
+FIRST_GENERATION = "impute_first"
+"""The name of such a run, where it is the only one."""
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """Another trained model that is scored on the same minutes."""
+
+    name: str
+    """In evaluation.json, unlike that of any other method."""
+    run: str
+    """Its run folder."""
+    fill_gaps: FillGaps
+    """How the gaps of days are filled before it sees them."""
+
+
+def name_runs(runs: Sequence[tuple[str, FillGaps]]) -> list[OtherRun]:
+    """Runs, given as folder and `fill_gaps`, with names that no other method has.
+
+    A run has its folder's name; the only one that was trained on filled days is `impute_first`.
+    """
+    num_filled = sum(fill_gaps != "none" for _, fill_gaps in runs)
+    named: dict[str, OtherRun] = {}
+    for run, fill_gaps in runs:
+        wanted = FIRST_GENERATION if fill_gaps != "none" and num_filled == 1 else Path(run).resolve().name
+        name, number = wanted, 1
+        while name in METHODS or name in named:
+            number += 1
+            name = f"{wanted}_{number}"
+        named[name] = OtherRun(name, run, fill_gaps)
+    return list(named.values())
+
+
+def compared_methods(other_runs: Sequence[OtherRun]) -> dict[str, Method]:
+    """By name, in the order of tables: the model, other runs, the methods that are no models."""
+    others = {
+        other.name: Method(
+            other.name,
+            printable(other.name).replace("_", " "),
+            OTHER_RUN_COLOURS[number % len(OTHER_RUN_COLOURS)],
+            _note_on(other),
+        )
+        for number, other in enumerate(other_runs)
+    }
+    return {AIM: METHODS[AIM]} | others | METHODS
+
+
+def _note_on(other: OtherRun) -> str:
+    run = printable(other.run)
+    if other.fill_gaps == "none":
+        return f"Another trained model, of run {run}."
+    return (
+        f"Another trained model, of run {run}, as in the first generation: the gaps of a day are filled "
+        f"first ({other.fill_gaps}), and the model takes what was filled for measured."
+    )
 
 
 def fitted_fills(training: TrainingDays) -> dict[str, Fill]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lsm2.evaluate.methods import AIM, METHODS
+from lsm2.evaluate.methods import AIM, METHODS, Method, OtherRun, compared_methods
 
 FORMAT_VERSION = 3
 Interval = tuple[float, float]
@@ -73,8 +73,10 @@ class TaskResult:
         return {name for name, mse in one_day.items() if mse == min(one_day.values())}
 
     def best_fill(self) -> str:
-        """The fill with the lowest mse among those that see one day only."""
-        fills = [name for name in self.methods if name != AIM and not _sees_other_days(name)]
+        """The fill with the lowest mse among those that see one day only; other trained models are none."""
+        fills = [
+            name for name in self.methods if name in METHODS and name != AIM and not _sees_other_days(name)
+        ]
         return min(fills, key=lambda name: self.methods[name].mse)
 
     def better_with_other_days(self) -> list[str]:
@@ -117,6 +119,13 @@ class Evaluation:
     settings: Settings
     constant_signals: tuple[str, ...] = ()
     """Signals that never vary in the training data, so that nothing was scored on them."""
+    other_runs: tuple[OtherRun, ...] = ()
+    """Trained models that were scored too."""
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """Every compared method by name, in the order of tables; the model first."""
+        return compared_methods(self.other_runs)
 
     @property
     def scored(self) -> dict[str, TaskResult]:
@@ -134,6 +143,7 @@ class Evaluation:
             "generative": {name: results for name, results in methods.items() if results},
             **plain,
             "constant_signals": list(self.constant_signals),
+            "other_runs": list(plain["other_runs"]),
         }
 
     @classmethod
@@ -149,7 +159,13 @@ class Evaluation:
                 for method, found in task["aim_over"].items()
             }
             tasks[name] = TaskResult(**task | {"methods": methods, "aim_over": aim_over})
-        return cls(tasks, Settings(**values["settings"]), tuple(values["constant_signals"]))
+        return cls(
+            tasks,
+            Settings(**values["settings"]),
+            tuple(values["constant_signals"]),
+            # Evaluations made before other runs could be given have no such entry.
+            tuple(OtherRun(**other) for other in values.get("other_runs", ())),
+        )
 
 
 def _method_result(values: dict[str, Any]) -> MethodResult:

@@ -4,6 +4,7 @@ evaluation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lsm2.data.store import DayStore
@@ -33,6 +34,12 @@ def training_days(run: RunFolder, store: DayStore) -> list[int]:
 def unseen_days(run: RunFolder, store: DayStore) -> list[int]:
     """Days of all other people."""
     return sorted(set(range(len(store))) - set(training_days(run, store)))
+
+
+def days_unseen_by_all(runs: Sequence[RunFolder], store: DayStore) -> list[int]:
+    """Days of people that none of the runs was trained on."""
+    unseen = [set(unseen_days(run, store)) for run in runs]
+    return sorted(set.intersection(*unseen))
 
 
 def read_evaluation(run: RunFolder) -> Evaluation | None:

@@ -58,9 +58,7 @@ def predict_hidden(
     return unpatchify(patches, config.num_signals)
 
 
-def as_read(
-    model: MaskedAutoencoder, values: np.ndarray, hidden: np.ndarray | None = None
-) -> np.ndarray:
+def as_read(model: MaskedAutoencoder, values: np.ndarray, hidden: np.ndarray | None = None) -> np.ndarray:
     """Days (B, C, L) float32, normalised, NaN = missing, as `collate` packs them for this model.
 
     They are the same days, but for a model that was trained on filled days: it gets all gaps filled, and

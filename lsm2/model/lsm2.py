@@ -44,8 +44,8 @@ class LSM2(MaskedAutoencoder):
         return inference.forecast(self, values, minutes)
 
     def save_pretrained(self, path: Path | str) -> Path:
-        """Write model.safetensors, config.json and, where the model has them, signals.json (normalisation) and
-        gap_fill.json into the folder `path`, each whole or not at all.
+        """Write model.safetensors, config.json and, where the model has them, signals.json and gap_fill.json
+        into the folder `path`, each whole or not at all.
         """
         return pretrained.save_model(
             Path(path), self.config, self.state_dict(), self.normalization, self.gap_fill

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lsm2.config import LSM2Config, Precision
 from lsm2.data.batch import PackedBatch
-from lsm2.data.gap_fill import GapFill
+from lsm2.data.fills.gaps import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.model.decoder import CrossDecoder, JointDecoder
 from lsm2.model.encoder import Encoder

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lsm2.config import LSM2Config
-from lsm2.data.gap_fill import GapFill
+from lsm2.data.fills.gaps import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.errors import InputError
 from lsm2.files import read_json, write_json, write_whole

@@ -88,7 +88,7 @@ def plot_gap_error(path: Path, evaluation: Evaluation) -> None:
         for axis, kind in zip(axes, kinds, strict=True):
             tasks = list(_one_of_each_length(kind, evaluation).values())
             minutes = [task.minutes for task in tasks]
-            for method in METHODS.values():
+            for method in evaluation.methods.values():
                 results = [task.methods[method.name] for task in tasks]
                 is_aim = method.name == AIM
                 axis.plot(
@@ -124,12 +124,13 @@ def plot_task_errors(path: Path, evaluation: Evaluation) -> None:
     num_rows = -(-len(kinds) // 2)
     with new_figure(path, 2.9 * num_rows + 0.3) as figure:
         axes = figure.subplots(num_rows, 2, sharey=True, squeeze=False).reshape(-1)
+        methods = evaluation.methods
         for axis, kind in zip(axes, kinds, strict=False):
             tasks = _tasks_of(kind, evaluation)
-            width = 0.86 / len(METHODS)
-            for number, method in enumerate(METHODS.values()):
+            width = 0.86 / len(methods)
+            for number, method in enumerate(methods.values()):
                 heights = [task.methods[method.name].mse for task in tasks.values()]
-                positions = np.arange(len(tasks)) + (number - (len(METHODS) - 1) / 2) * width
+                positions = np.arange(len(tasks)) + (number - (len(methods) - 1) / 2) * width
                 hatch = "////" if method.sees_other_days else None
                 bars = {
                     "color": method.colour,
@@ -146,7 +147,13 @@ def plot_task_errors(path: Path, evaluation: Evaluation) -> None:
         for axis in axes[: len(kinds) : 2]:
             axis.set_ylabel("mean squared error")
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper center", ncols=len(METHODS), columnspacing=1.2)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper center",
+            ncols=min(len(methods), len(METHODS)),
+            columnspacing=1.2,
+        )
 
 
 def _tasks_of(kind: Kind, evaluation: Evaluation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lsm2.data.store import DayStore
 from lsm2.errors import InputError
 from lsm2.evaluate.days import fitting_normalization, spread_over_people
 from lsm2.evaluate.machine import describe_machine, describe_versions
+from lsm2.evaluate.methods import METHODS
 from lsm2.evaluate.one_day import ReconstructedDay, reconstruct_day
 from lsm2.evaluate.probes.labelled_run import read_probes
 from lsm2.evaluate.probes.results import ProbeResult
@@ -136,7 +137,12 @@ def render_page(
         _figures(curves),
     ]
     if evaluation and evaluation.scored:
-        parts.append(section("How to read the numbers", explanations()))
+        parts.append(
+            section(
+                "How to read the numbers",
+                explanations(evaluation.methods.values() if evaluation else METHODS.values()),
+            )
+        )
         parts.append(section("Errors of every method", error_tables(evaluation) + _figures(errors)))
         parts.append(section("Errors in the signals' units", errors_in_units(evaluation)))
     if probes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lsm2.data.quality import MISSING_KINDS, Cohort
-from lsm2.evaluate.methods import AIM, METHODS
+from lsm2.evaluate.methods import AIM, METHODS, Method
 from lsm2.evaluate.results import Evaluation, TaskResult
 from lsm2.evaluate.tasks import TASKS
 from lsm2.progress import printable
@@ -51,10 +52,11 @@ TASK_KINDS = (
 OPEN_TASK = "random_80"
 
 
-def explanations() -> str:
+def explanations(compared: Iterable[Method]) -> str:
     """What the words of the page mean, what the tasks hide, and what each method does."""
-    methods = [(method.marked_label, method.note) for method in METHODS.values()]
-    colours = [method.colour for method in METHODS.values()]
+    compared = list(compared)
+    methods = [(method.marked_label, method.note) for method in compared]
+    colours = [method.colour for method in compared]
     dagger = (
         "† These methods see other days of the same person, which the model does not; they are ranked apart."
     )
@@ -80,8 +82,9 @@ def error_tables(evaluation: Evaluation) -> str:
         f"{settings.num_people} people, {whom}. Blue: the best method that sees one day. Italic: a method "
         "marked †, which sees the person's other days, is better still."
     )
-    rows = [_error_row(name, task) for name, task in evaluation.scored.items()]
-    header = ["hidden", *(method.marked_label for method in METHODS.values())]
+    methods = evaluation.methods
+    rows = [_error_row(name, task, methods) for name, task in evaluation.scored.items()]
+    header = ["hidden", *(method.marked_label for method in methods.values())]
     note = (
         "Every method is scored on the same minutes. The simple methods see every measured minute "
         "outside the hidden tokens, also in tokens with too little data for the model."
@@ -93,11 +96,11 @@ def error_tables(evaluation: Evaluation) -> str:
     )
 
 
-def _error_row(name: str, task: TaskResult) -> tuple[list[str], list[str]]:
+def _error_row(name: str, task: TaskResult, methods: Iterable[str]) -> tuple[list[str], list[str]]:
     best = task.best_methods()
     better = task.better_with_other_days()
-    marks = ["best" if method in best else "apart" if method in better else "" for method in METHODS]
-    cells = [f"{task.methods[method].mse:.3f}" for method in METHODS]
+    marks = ["best" if method in best else "apart" if method in better else "" for method in methods]
+    cells = [f"{task.methods[method].mse:.3f}" for method in methods]
     return [_task_label(name), *cells], ["", *marks]
 
 

@@ -15,7 +15,7 @@ def headline(evaluation: Evaluation) -> list[str]:
     more.
     """
     return [
-        f"{_capitalised(TASKS[name].phrase)}: {_verdict(evaluation.tasks[name])}"
+        f"{_capitalised(TASKS[name].phrase)}: {_verdict(evaluation, evaluation.tasks[name])}"
         for name in HEADLINE_TASKS
         if name in evaluation.scored
     ]
@@ -30,7 +30,7 @@ def _capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _verdict(task: TaskResult) -> str:
+def _verdict(evaluation: Evaluation, task: TaskResult) -> str:
     best = task.best_fill()
     aim, fill = task.aim.mse, task.methods[best].mse
     comparison = task.aim_over[best]
@@ -55,6 +55,14 @@ def _verdict(task: TaskResult) -> str:
         ]
     if aim > task.methods["mean"].mse and best != "mean":
         said.append(f"AIM is even worse than the training mean ({task.methods['mean'].mse:.3f}).")
+    for other in evaluation.other_runs:
+        comparison = task.aim_over[other.name]
+        if comparison.mse_ratio is not None:
+            said.append(
+                f"Against the model {evaluation.methods[other.name].label} its squared error is "
+                f"{_change(comparison.mse_ratio)} ({aim:.3f} against {task.methods[other.name].mse:.3f}; "
+                f"{_interval(comparison)})."
+            )
     for name in task.better_with_other_days():
         said.append(
             f"{METHODS[name].marked_label} has {task.methods[name].mse:.3f}; it sees the person's other "

@@ -6,7 +6,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lsm2.data.quality import MISSING_KINDS, Cohort
-from lsm2.evaluate.methods import METHODS
 from lsm2.evaluate.results import Evaluation
 from lsm2.progress import PlainConsole
 
@@ -19,13 +18,13 @@ def show_evaluation(evaluation: Evaluation) -> None:
         title_justify="left",
     )
     table.add_column("task", no_wrap=True)
-    for method in METHODS.values():
+    for method in evaluation.methods.values():
         table.add_column(method.marked_label, justify="right")
     table.add_column("minutes", justify="right")
     for name, task in evaluation.scored.items():
         best = task.best_methods()
         cells = []
-        for method in METHODS:
+        for method in evaluation.methods:
             error = f"{task.methods[method].mse:.3f}"
             cells.append(Text(f"{error}*", "bold") if method in best else f"{error} ")
         table.add_row(name, *cells, f"{task.aim.num_minutes:,}")

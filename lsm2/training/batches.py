@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lsm2.config import LSM2Config, TrainConfig
 from lsm2.data.batch import PackedBatch, collate
-from lsm2.data.gap_fill import GapFill
+from lsm2.data.fills.gaps import GapFill
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError

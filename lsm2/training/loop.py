@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from lsm2.config import LSM2Config, TrainConfig
-from lsm2.data.gap_fill import GapFill, fit_gap_fill
+from lsm2.data.fills.gaps import GapFill, fit_gap_fill
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
@@ -98,9 +98,7 @@ def _train(
     )
 
     def save_weights() -> None:
-        save_model(
-            run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill
-        )
+        save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill)
 
     if checkpoint and first >= last and ranks.writes:
         # A run killed between its last checkpoint and its model has a model of before, or none.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lsm2.data.fills import TrainingDays, VisibleDay
+from lsm2.data.fills.simple import TrainingDays, VisibleDay
 from lsm2.evaluate.methods import AIM, METHODS, fitted_fills
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from lsm2.config import LSM2Config
-from lsm2.data.fills import TimeOfDay, TrainingDays, half_hours, linear, neighbours
-from lsm2.data.fitted_fills import (
+from lsm2.data.fills.fitted import (
     BANDWIDTH_MINUTES,
     SHRINKAGES,
     Smooth,
     kernel_mean,
     usual_half_hours,
 )
+from lsm2.data.fills.simple import TimeOfDay, TrainingDays, half_hours, linear, neighbours
 from lsm2.data.masking import hide_random, hide_slots, token_observed
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
@@ -44,7 +44,7 @@ class GapFill:
     usual: np.ndarray
     """(C, half hours) float64: the training population's mean by time of day, normalised."""
     choices: np.ndarray | None = None
-    """(2, C) int64: each signal's bandwidth and shrinkage, as numbers in the lists of `fitted_fills`."""
+    """(2, C) int64: each signal's bandwidth and shrinkage, as numbers in the lists of `fitted`."""
 
     def __call__(self, day: np.ndarray) -> np.ndarray:
         """A day (C, L) float32, normalised, NaN = missing, with every gap filled; measured samples stay.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsm2.data.fills import TimeOfDay, last, linear, mean, nearest, person_time_of_day
+from lsm2.data.fills.simple import TimeOfDay, last, linear, mean, nearest, person_time_of_day
 
 N = np.nan
 DAY = np.array([[N, 1, N, N, N, 5, N], [N, N, N, N, N, N, N], [2, N, N, 8, N, N, N]], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Simple fills that a model has to beat, and what the fitted ones of `fitted_fills` share with them.
+"""Simple fills that a model has to beat, and what the fitted ones of `fitted` share with them.
 
 Each sees every observed minute outside the hidden tokens, also in tokens that the model may not use. All
 work on normalised values, where 0 is the training mean; `visible` is (C, L) float32, NaN where a minute is

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from lsm2.data.fills import TimeOfDay, TrainingDays, VisibleDay, half_hours, linear
-from lsm2.data.fitted_fills import BANDWIDTH_MINUTES, SHRINKAGES, CoMoments, Smooth, same_minute
+from lsm2.data.fills.fitted import BANDWIDTH_MINUTES, SHRINKAGES, CoMoments, Smooth, same_minute
+from lsm2.data.fills.simple import TimeOfDay, TrainingDays, VisibleDay, half_hours, linear
 
 N = np.nan
 

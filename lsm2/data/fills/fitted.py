@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lsm2.data.fills import TimeOfDay, TrainingDays, VisibleDay, half_hours
+from lsm2.data.fills.simple import TimeOfDay, TrainingDays, VisibleDay, half_hours
 
 LEAST_EIGENVALUE = 1e-3
 """Eigenvalues of a covariance below this are raised to it, which keeps the regression stable."""

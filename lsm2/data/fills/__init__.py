@@ -1,0 +1,1 @@
+"""Ways to fill gaps without a model."""
