@@ -27,8 +27,7 @@ def simulate(
         days_per_person: Days of each person.
         seed: The same seed gives the same cohort.
         noise: Share of white noise in each signal's variance.
-        wear: Parquet file of real wear, with the columns subject, weekday and wear_bits: it says when devices are
-            off.
+        wear: Parquet file of real wear (columns subject, weekday, wear_bits) that says when devices are off.
         replace: Put the new store in the place of the one at OUT.
     """
     from lsm2.simulate.cohort import write_cohort

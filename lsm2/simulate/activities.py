@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-STYLE = 0.2
+STYLE = 0.27
 """Standard deviation of each trait over bouts of one kind. It sets how well a bout's kind can be known."""
 
 

@@ -1,5 +1,5 @@
-"""A cohort with known truth: 26 signals that follow shared causes, with gaps like those of real wearables; pure
-in (seed, person, day).
+"""A cohort with known truth: 26 signals that follow shared causes, with gaps like those of real wearables;
+pure in (seed, person, day).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def simulate(
 ) -> Iterator[Day]:
     """Simulated days of LSM2_SIGNALS, (26, 1440) float32 each, person after person.
 
-    `noise` is the share of white noise in each signal's variance. `wear` says when devices are worn. `complete`
-    leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the same seed
+    `noise` is the share of white noise in each signal's variance. `wear` says when devices are worn.
+    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the same seed
     contains the smaller one. Raises InputError for numbers that make no cohort.
     """
     for name, count in (("people", people), ("days_per_person", days_per_person)):
@@ -130,10 +130,10 @@ def write_cohort(
     replace: bool = False,
     wear: Path | None = None,
 ) -> DayStore:
-    """Simulate a cohort into a new store at `out`, with labels.csv, activities.csv and truth.json in its folder.
+    """Simulate a cohort into a new store at `out`, with labels.csv, activities.csv and truth.json beside it.
 
-    `wear` is a Parquet file of wear bits. A store that is there is replaced with `replace`; without, it raises
-    InputError.
+    `wear` is a Parquet file of wear bits. A store that is there is replaced with `replace`; without, it
+    raises InputError.
     """
     patterns = None if wear is None else WearPatterns.read(wear)
     days = simulate(people, days_per_person, seed, noise=noise, wear=patterns, progress=progress)

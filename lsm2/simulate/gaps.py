@@ -1,8 +1,8 @@
-"""Gaps of the kinds that LSM-2 names (arXiv 2506.05321, section on missingness): device off, charging, sensors
-off to save battery, motion artefacts, environmental noise, values out of range.
+"""Gaps of the kinds that LSM-2 names (arXiv 2506.05321, section on missingness): device off, charging,
+sensors off to save battery, motion artefacts, environmental noise, values out of range.
 
-How much is missing per day follows the numbers known of that data: mean 49 %, standard deviation 15 %, between
-2 and 80 %, no complete day. How the kinds share it is not published: those shares are ours.
+How much is missing per day follows the numbers known of that data: mean 49 %, standard deviation 15 %,
+between 2 and 80 %, no complete day. How the kinds share it is not published: those shares are ours.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def sample_missing(
 ) -> np.ndarray:
     """True (26, 1440) where a day has no value.
 
-    `movement` (1440,), 0 at rest and about 1 in sport, makes motion artefacts likelier. `nights` and `bouts` are
-    begin and end in minutes; a device that records a bout is worn. `worn` (1440,) bool is a real day's wear:
+    `movement` (1440,), 0 at rest and about 1 in sport, makes motion artefacts likelier. `nights` and `bouts`
+    are begin and end in minutes; a device that records a bout is worn. `worn` (1440,) bool is a real day's wear:
     it says when the device is off, and only gaps of single sensors are added.
     """
     missing = np.zeros((_SIGNALS, _MINUTES), dtype=bool)

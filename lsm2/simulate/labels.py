@@ -1,4 +1,4 @@
-"""The labels that are planted in the simulated cohort, and the score that the generating variables would reach."""
+"""The labels that are planted in the simulated cohort, and what the generating variables would score."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ class Label(NamedTuple):
 
 
 LABELS: dict[str, Label] = {
-    "age": Label(0.78, ("rmssd", "sdnn", "shannon_entropy_rr", "shannon_entropy_rr_differences"), 46, 15, 18, 90),
+    "age": Label(
+        0.74, ("rmssd", "sdnn", "shannon_entropy_rr", "shannon_entropy_rr_differences"), 46, 15, 18, 90
+    ),
     "sex": Label(
-        0.72, ("skin_temperature_value", "lead_contact_counts", "skin_conductance_value"), binary=True
+        0.68, ("skin_temperature_value", "lead_contact_counts", "skin_conductance_value"), binary=True
     ),
     "bmi": Label(
         0.65, ("log_energy", "covariance_condition", "zero_crossing_average", "kurtosis"), 26.5, 4.5, 16, 50
@@ -41,12 +43,12 @@ LABELS: dict[str, Label] = {
         64, 8, 38, 110,
     ),
     "hypertension": Label(
-        0.7,
+        0.67,
         ("heart_rate", "heart_rate_at_rest", "rr_median", "rr_80th_percentile", "rr_20th_percentile"),
         -0.25, binary=True,
     ),
     "anxiety": Label(
-        0.7,
+        0.67,
         ("skin_conductance_value", "skin_conductance_slope", "rmssd", "sdnn", "shannon_entropy_rr",
          "shannon_entropy_rr_differences"),
         -0.25, binary=True,
@@ -76,7 +78,7 @@ def labels_csv(people: int, seed: int) -> Iterator[bytes]:
 
 
 def activities_csv(people: int, days_per_person: int, seed: int) -> Iterator[bytes]:
-    """activities.csv, line by line: subject, start, end (wall clock, to the minute) and activity of each bout."""
+    """activities.csv, line by line: subject, start, end (wall clock, ISO 8601, minutes), activity of a bout."""
     yield b"subject,start,end,activity\n"
     for person, day, bout in bouts_of_cohort(people, days_per_person, seed):
         times = [
@@ -98,8 +100,8 @@ def bouts_of_cohort(people: int, days_per_person: int, seed: int) -> Iterator[tu
 def ceilings(people: int, days_per_person: int, seed: int) -> dict[str, dict[str, float]]:
     """What the generating variables themselves would score in this cohort.
 
-    Correlation `r` or `auroc` of each label with its expression, the only trace of the label in the days; and for
-    activities the balanced accuracy of the best guess from a bout's true traits. A score that cannot be
+    Correlation `r` or `auroc` of each label with its expression, the only trace of the label in the days; and
+    for activities the balanced accuracy of the best guess from a bout's true traits. A score that cannot be
     computed, as of a label that all people share, is left out.
     """
     cohort = [sample_person(seed, number) for number in range(people)]

@@ -1,7 +1,7 @@
 """The body that the simulator invents: shared causes over a day, and how each of the 26 signals follows them.
 
-All numbers are ours. In the signal's transformed scale a value is its base, plus effect x cause for each cause,
-plus the person's own level, plus white noise.
+All numbers are ours. In the signal's transformed scale a value is its base, plus effect x cause for each
+cause, plus the person's own level, plus white noise.
 """
 
 from __future__ import annotations
@@ -71,17 +71,17 @@ _LABEL_LEVELS: dict[str, dict[str, float]] = {
     "resting_heart_rate": {"heart_rate": 0.5, "heart_rate_at_rest": 1.2, "rr_median": -0.5,
         "rr_80th_percentile": -0.5, "rr_20th_percentile": -0.5},
 }  # fmt: skip
-"""By how many standard deviations of a signal one standard deviation of a label's expression moves its level."""
-OWN_LEVEL = 0.25
+"""By how many standard deviations of a signal one standard deviation of a label's expression moves it."""
+OWN_LEVEL = 0.2
 """Standard deviation over people of each signal's own level, in standard deviations of the signal."""
-BLUNTED_DIP = 0.3
+BLUNTED_DIP = 0.7
 """Part of the nightly fall of heart rate that is lost per standard deviation of hypertension's expression."""
 BURSTS_PER_HOUR, AROUSAL_MINUTES = 2.5, 9.0
-ANXIETY_ON_BURSTS, ANXIETY_ON_RECOVERY = 0.35, 0.45
-"""What one standard deviation of anxiety's expression adds to the logarithm of the rate of bursts of arousal, and
-of the time in which arousal falls.
+ANXIETY_ON_BURSTS, ANXIETY_ON_RECOVERY = 0.55, 0.75
+"""What one standard deviation of anxiety's expression adds to the logarithm of the rate of bursts of arousal,
+and of the time in which arousal falls.
 """
-_BURST = 0.9
+_BURST = 1.0
 
 _NAMES = [signal.name for signal in LSM2_SIGNALS]
 BASES = np.array([BASES_AND_EFFECTS.get(name, (0.0, {}))[0] for name in _NAMES], np.float32)
@@ -93,11 +93,11 @@ EFFECTS = np.array(
 LEVELS = np.array([[_LABEL_LEVELS.get(label, {}).get(name, 0.0) for label in EXPRESSIONS] for name in _NAMES])
 """(26, 6): the effect of each label's expression on each signal's level, in standard deviations."""
 SPREADS = np.array(
-    [14.5, 4.4, 9.5, 158, 116, 136, 0.35, 0.24, 0.21, 0.245, 0.84, 0.135, 1.73, 0.395, 0.4, 0.078, 0.166, 0.277,
-     0.196, 0.6, 0.272, 3.4, 0.205, 1.23, 2.5, 0.143], np.float32,
+    [14.5, 4.4, 9.5, 158, 116, 136, 0.35, 0.24, 0.21, 0.245, 0.84, 0.135, 1.73, 0.395, 0.4, 0.078, 0.166,
+     0.277, 0.196, 0.6, 0.272, 3.4, 0.205, 1.23, 2.5, 0.143], np.float32,
 )  # fmt: skip
-"""(26,) standard deviation of each signal over people's minutes, transformed, without noise and differences of
-level: measured on 300 days.
+"""(26,) standard deviation of each signal over people's minutes, transformed, without noise and differences
+of level: measured on 300 days.
 """
 _SLOPE_ROWS = [(_NAMES.index(slope), _NAMES.index(value)) for slope, value in SLOPES.items()]
 
@@ -183,7 +183,7 @@ def _posture(causes: np.ndarray, asleep: np.ndarray, rng: np.random.Generator) -
 
 
 def _bouts(causes: np.ndarray, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-    """Write the traits of the bouts into the causes; returns the load on the heart and the heat, (1440,) each."""
+    """Write the traits of the bouts into the causes; returns load on the heart and heat, (1440,) each."""
     load = 0.06 * causes[_ROW["movement"]]
     heat = load.copy()
     for bout in plan.bouts:

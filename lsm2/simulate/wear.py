@@ -34,7 +34,7 @@ class WearPatterns:
 
     @classmethod
     def read(cls, path: Path) -> WearPatterns:
-        """Read columns subject, weekday (1 = Sunday to 7) and wear_bits (180 bytes, most significant bit first).
+        """Read columns subject, weekday (1 = Sunday to 7), wear_bits (180 bytes, most significant bit first).
 
         Raises InputError that names the file, and the row where one is wrong.
         """
@@ -82,8 +82,8 @@ class WearPatterns:
         return cls(path, file_sha256(path), all_bits[kept], np.array(weekdays)[kept], first_days)
 
     def of_day(self, seed: int, person: int, day: int) -> np.ndarray:
-        """(1440,) bool, True where the simulated person wears the device: a day of one real person, of the same
-        weekday if that person has one.
+        """(1440,) bool, True where the simulated person wears the device: a day of one real person, of
+        the same weekday if that person has one.
         """
         chosen = int(keyed_rng("wearer", seed, person).integers(len(self.first_days) - 1))
         days = np.arange(self.first_days[chosen], self.first_days[chosen + 1])
