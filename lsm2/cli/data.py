@@ -15,7 +15,8 @@ def simulate(
     people: int = 100,
     days_per_person: int = 14,
     seed: int = 0,
-    noise: float = 0.35,
+    noise: float = 0.2,
+    wear: Path | None = None,
     replace: bool = False,
 ) -> None:
     """Write a simulated cohort: 26 signals, with gaps like those of real wearables.
@@ -26,11 +27,12 @@ def simulate(
         days_per_person: Days of each person.
         seed: The same seed gives the same cohort.
         noise: Share of white noise in each signal's variance.
+        wear: Parquet file of real wear (columns subject, weekday, wear_bits) that says when devices are off.
         replace: Put the new store in the place of the one at OUT.
     """
     from lsm2.simulate.cohort import write_cohort
 
-    store = write_cohort(out, people, days_per_person, seed, noise, progress=True, replace=replace)
+    store = write_cohort(out, people, days_per_person, seed, noise, progress=True, replace=replace, wear=wear)
     say(f"{out}: {len(store)} days of {people} people, {len(store.signals)} signals")
 
 

@@ -1,23 +1,15 @@
-"""A cohort with known truth: 26 signals that follow six hidden causes, with gaps like those of real
-wearables; pure in (seed, person, day).
-
-z = sqrt(1 - noise) * loadings @ causes + sqrt(noise) * white noise; every cause and signal has variance 1
-over people, days and minutes. The higher `noise`, the less linear interpolation helps: in our trial it was
-strong at 0.2 and no better than the mean at 0.5.
+"""A cohort with known truth: 26 signals that follow shared causes, with gaps like those of real wearables;
+pure in (seed, person, day).
 """
 
 from __future__ import annotations
 
-import datetime
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
 from lsm2.data.signals import LSM2_SIGNALS
 from lsm2.data.store import DayStore
@@ -25,89 +17,106 @@ from lsm2.data.store.layout import Day
 from lsm2.errors import InputError
 from lsm2.progress import counted
 from lsm2.rng import keyed_rng
-from lsm2.simulate.gaps import Habits, sample_habits, sample_missing
-from lsm2.simulate.physiology import CAUSES, CENTRE, LOADINGS, SPREAD
+from lsm2.simulate import labels, physiology
+from lsm2.simulate.activities import ACTIVITIES, STYLE, TRAITS, TRAITS_OF_KINDS
+from lsm2.simulate.gaps import sample_missing
+from lsm2.simulate.people import AGE_AND_HYPERTENSION, Person, sample_person
+from lsm2.simulate.schedule import FIRST_DATE, date_of, plan_day
+from lsm2.simulate.wear import WearPatterns
 
-FIRST_DATE = datetime.date(2024, 3, 1)
-LEVEL_SHARE, RHYTHM_SHARE, DYNAMIC_SHARE = 0.2, 0.2, 0.6
-"""Parts of each cause's variance: the person's level, the daily rhythm, the AR(1) process."""
-TRAITS = ("age", "activity_level", "condition")
-TRAIT_EFFECTS = np.array(
-    [(-0.3, 0.8, 0), (0, 0, 0.6), (0, 0, 0), (-0.7, 0.3, -0.2), (-0.3, 0, 0.2), (-0.2, 0.4, -0.5)]
-)
-"""(6, 3): what one standard deviation of each trait adds to the person's level of each cause; the rest of the
-level is the person's own.
-"""
-CONDITION_SHARE = 0.4
-CONDITION_SLOWS_AROUSAL = 2.5
-"""In people with the condition arousal lasts this many times longer: a label that shows in the dynamics, not
-only in the level.
-"""
-
-
-class Person(NamedTuple):
-    """One simulated person: what goes into labels.csv, and what stays hidden."""
-
-    subject: str
-    age: float
-    """Years."""
-    condition: bool
-    activity_level: float
-    """Standard normal."""
-    chronotype: float
-    """Hours by which the daily rhythm is later than average."""
-    levels: np.ndarray
-    """(6,) level of each cause, standard normal over people."""
-    habits: Habits
+SIMULATOR_VERSION = 2
+"""Counts the changes after which the same seed gives other days."""
+NOISE = 0.2
+TRUTH_FILE, LABELS_FILE, ACTIVITIES_FILE = "truth.json", "labels.csv", "activities.csv"
+_LOW = np.array([signal.low for signal in LSM2_SIGNALS], np.float32)[:, None]
+_HIGH = np.array([signal.high for signal in LSM2_SIGNALS], np.float32)[:, None]
+_LOG1P = np.flatnonzero([signal.transform == "log1p" for signal in LSM2_SIGNALS])
 
 
 def simulate(
-    people: int, days_per_person: int, seed: int, *, noise: float = 0.35, progress: bool = False
+    people: int,
+    days_per_person: int,
+    seed: int,
+    *,
+    noise: float = NOISE,
+    wear: WearPatterns | None = None,
+    complete: bool = False,
+    progress: bool = False,
 ) -> Iterator[Day]:
-    """Simulated days of LSM2_SIGNALS, (26, 1440) each, person after person; `noise` is the white-noise share
-    of each signal's variance.
+    """Simulated days of LSM2_SIGNALS, (26, 1440) float32 each, person after person.
 
-    A larger cohort of the same seed contains the smaller one. Raises InputError for numbers that make no
-    cohort.
+    `noise` is the share of white noise in each signal's variance. `wear` says when devices are worn.
+    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the same seed
+    contains the smaller one. Raises InputError for numbers that make no cohort.
     """
     for name, count in (("people", people), ("days_per_person", days_per_person)):
         if count < 1:
             raise InputError(f"{name} is {count}; simulate at least 1")
     if not 0 <= noise < 1:
         raise InputError(f"noise is {noise}; it is a share of the variance: at least 0 and below 1")
-    all_days = ((person, day) for person in range(people) for day in range(days_per_person))
-    return (
-        _simulate_day(seed, person, day, noise)
-        for person, day in counted(all_days, "simulating days", progress, people * days_per_person)
+    all_days = (
+        Day(person.subject, date_of(day).isoformat(), _simulate_values(person, day, noise, wear, complete))
+        for person in (sample_person(seed, number) for number in range(people))
+        for day in range(days_per_person)
     )
+    return iter(counted(all_days, "simulating days", progress, people * days_per_person))
 
 
-def person_labels(people: int, seed: int) -> pa.Table:
-    """What is known of each simulated person: subject, age (years), condition (0 or 1), activity_level,
-    chronotype (hours).
+def true_values(store: DayStore, index: int) -> np.ndarray:
+    """Day `index` of a simulated store without its gaps, (26, 1440) float32: generated anew from the seed in
+    truth.json. Raises InputError for a store that this simulator has not written.
     """
-    cohort = [_sample_person(seed, person) for person in range(people)]
-    columns = {
-        name: [getattr(person, name) for person in cohort]
-        for name in ("subject", "age", "condition", "activity_level", "chronotype")
-    }
-    return pa.table(columns | {"condition": [int(person.condition) for person in cohort]})
+    parameters = read_truth(store)
+    row = store.days.slice(index, 1).to_pylist()[0]
+    number = int(row["subject"][1:])
+    day = (np.datetime64(row["date"]) - np.datetime64(FIRST_DATE)).astype(int)
+    person = sample_person(parameters["seed"], number)
+    return _simulate_values(person, int(day), parameters["noise"], None, complete=True)
 
 
-def truth(noise: float) -> dict[str, Any]:
-    """The parameters that the days are drawn from, as JSON can hold them."""
+def read_truth(store: DayStore) -> dict[str, Any]:
+    """truth.json of a simulated store; raises InputError where it is missing or of another simulator."""
+    file = store.path / TRUTH_FILE
+    try:
+        parameters = json.loads(file.read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{file} cannot be read; give a store that `lsm2 simulate` wrote") from None
+    if parameters.get("simulator_version") != SIMULATOR_VERSION:
+        raise InputError(f"{file} is of another version of the simulator; write the cohort again")
+    return parameters
+
+
+def truth(
+    people: int, days_per_person: int, seed: int, noise: float, wear: WearPatterns | None
+) -> dict[str, Any]:
+    """The parameters that a cohort is drawn from, and its ceilings, as JSON can hold them."""
     return {
+        "simulator_version": SIMULATOR_VERSION,
+        "people": people,
+        "days_per_person": days_per_person,
+        "seed": seed,
         "noise": noise,
-        "causes": [cause._asdict() for cause in CAUSES],
-        "signals": [signal.name for signal in LSM2_SIGNALS],
-        "loadings": LOADINGS.tolist(),
-        "transformed_centre": CENTRE.tolist(),
-        "transformed_spread": SPREAD.tolist(),
-        "cause_variance_shares": {"level": LEVEL_SHARE, "rhythm": RHYTHM_SHARE, "dynamic": DYNAMIC_SHARE},
-        "trait_effects_on_levels": {
-            trait: TRAIT_EFFECTS[:, column].tolist() for column, trait in enumerate(TRAITS)
+        "wear": None if wear is None else {"file": wear.path.name, "sha256": wear.sha256},
+        "values_under_gaps": "lsm2.simulate.cohort.true_values(store, index) generates them anew",
+        "causes": list(physiology.CAUSES),
+        "signals": {
+            signal.name: {"base": base, "spread": spread, "effects": effects}
+            for signal, base, spread, effects in zip(
+                LSM2_SIGNALS,
+                physiology.BASES.tolist(),
+                physiology.SPREADS.tolist(),
+                physiology.EFFECTS.tolist(),
+                strict=True,
+            )
         },
-        "condition_slows_arousal": CONDITION_SLOWS_AROUSAL,
+        "labels": {name: _finite(label._asdict()) for name, label in labels.LABELS.items()},
+        "age_and_hypertension": AGE_AND_HYPERTENSION,
+        "activity_style": STYLE,
+        "activities": {
+            activity.name: dict(zip(TRAITS, traits, strict=True))
+            for activity, traits in zip(ACTIVITIES, TRAITS_OF_KINDS.tolist(), strict=True)
+        },
+        "ceilings": labels.ceilings(people, days_per_person, seed),
     }
 
 
@@ -116,88 +125,57 @@ def write_cohort(
     people: int,
     days_per_person: int,
     seed: int,
-    noise: float = 0.35,
+    noise: float = NOISE,
     progress: bool = False,
     replace: bool = False,
+    wear: Path | None = None,
 ) -> DayStore:
-    """Simulate a cohort into a new store at `out`, with labels.csv (one row per person) and truth.json in its
-    folder.
+    """Simulate a cohort into a new store at `out`, with labels.csv, activities.csv and truth.json beside it.
 
-    A store that is there is replaced with `replace`; without, it raises InputError.
+    `wear` is a Parquet file of wear bits. A store that is there is replaced with `replace`; without, it
+    raises InputError.
     """
-    days = simulate(people, days_per_person, seed, noise=noise, progress=progress)
-    labels = io.BytesIO()
-    pyarrow.csv.write_csv(person_labels(people, seed), labels)
-    parameters = {"people": people, "days_per_person": days_per_person, "seed": seed} | truth(noise)
+    patterns = None if wear is None else WearPatterns.read(wear)
+    days = simulate(people, days_per_person, seed, noise=noise, wear=patterns, progress=progress)
+    parameters = truth(people, days_per_person, seed, noise, patterns)
     attachments = {
-        "labels.csv": labels.getvalue,
-        "truth.json": (json.dumps(parameters, indent=1) + "\n").encode,
+        LABELS_FILE: lambda: labels.labels_csv(people, seed),
+        ACTIVITIES_FILE: lambda: labels.activities_csv(people, days_per_person, seed),
+        TRUTH_FILE: lambda: [(json.dumps(parameters, indent=1) + "\n").encode()],
     }
     return DayStore.write(out, LSM2_SIGNALS, days, replace=replace, attachments=attachments)
 
 
-def _sample_person(seed: int, person: int) -> Person:
-    rng = keyed_rng("person", seed, person)
-    age = float(np.clip(45 + 15 * rng.standard_normal(), 18, 90))
-    activity_level, chronotype = float(rng.standard_normal()), float(1.2 * rng.standard_normal())
-    condition = bool(rng.random() < CONDITION_SHARE)
-    traits = np.array(
-        [
-            (age - 45) / 15,
-            activity_level,
-            (condition - CONDITION_SHARE) / np.sqrt(CONDITION_SHARE * (1 - CONDITION_SHARE)),
-        ]
-    )
-    own = np.sqrt(1 - (TRAIT_EFFECTS**2).sum(1)) * rng.standard_normal(len(CAUSES))
-    levels = TRAIT_EFFECTS @ traits + own
-    return Person(
-        f"P{person:05d}", round(age, 1), condition, activity_level, chronotype, levels, sample_habits(rng)
-    )
+def _simulate_values(
+    person: Person, day: int, noise: float, wear: WearPatterns | None, complete: bool
+) -> np.ndarray:
+    plan = plan_day(person, day)
+    rng = keyed_rng("day", person.seed, person.number, day)
+    values = physiology.transformed_values(person, day, plan, rng)
+    if noise:
+        white = rng.standard_normal(values.shape, np.float32)
+        white *= (np.sqrt(noise / (1 - noise)) * physiology.SPREADS).astype(np.float32)[:, None]
+        values += white
+    for row in _LOG1P:
+        np.exp(values[row], out=values[row])
+        values[row] -= 1
+    np.clip(values, _LOW, _HIGH, out=values)
+    if not complete:
+        rng = keyed_rng("gaps", person.seed, person.number, day)
+        missing = sample_missing(
+            person.wear,
+            physiology.movement_of(plan),
+            [(night.start, night.end) for night in plan.nights],
+            [(bout.start, bout.end) for bout in plan.bouts],
+            rng,
+            None if wear is None else wear.of_day(person.seed, person.number, day),
+        )
+        values[missing] = np.nan
+    return values
 
 
-def _simulate_day(seed: int, number: int, day: int, noise: float) -> Day:
-    person = _sample_person(seed, number)
-    rng = keyed_rng("day", seed, number, day)
-    causes = _causes(person, rng)
-    missing = sample_missing(person.habits, causes[0], rng)
-    z = np.sqrt(1 - noise) * LOADINGS @ causes + np.sqrt(noise) * rng.standard_normal(missing.shape)
-    values = CENTRE[:, None] + SPREAD[:, None] * z
-    for row, signal in zip(values, LSM2_SIGNALS, strict=True):
-        if signal.transform == "log1p":
-            np.expm1(row, out=row)
-        row[(row < signal.low) | (row > signal.high)] = np.nan  # as preprocessing filters what no body does
-    values[missing] = np.nan
-    return Day(
-        person.subject, (FIRST_DATE + datetime.timedelta(days=day)).isoformat(), values.astype(np.float32)
-    )
-
-
-def _causes(person: Person, rng: np.random.Generator) -> np.ndarray:
-    """The six causes over one day, (6, 1440), each of variance 1 over people, days and minutes."""
-    hours = np.arange(1440) / 60
-    peaks = np.array([cause.peak_hour for cause in CAUSES]) + person.chronotype
-    rhythm = np.sqrt(2) * np.cos(2 * np.pi * (hours - peaks[:, None]) / 24)
-    slowing = [
-        CONDITION_SLOWS_AROUSAL if person.condition and cause.name == "arousal" else 1.0 for cause in CAUSES
-    ]
-    decay = np.exp(-1 / (np.array([cause.minutes for cause in CAUSES]) * slowing))
-    dynamic = _first_order(rng.standard_normal((len(CAUSES), 1440)), decay[:, None])
-    return (
-        np.sqrt(LEVEL_SHARE) * person.levels[:, None]
-        + np.sqrt(RHYTHM_SHARE) * rhythm
-        + np.sqrt(DYNAMIC_SHARE) * dynamic
-    )
-
-
-def _first_order(innovations: np.ndarray, decay: np.ndarray) -> np.ndarray:
-    """AR(1) series of variance 1 from white noise (K, L) and decay per step (K, 1), stationary from the first
-    step on.
-    """
-    series = innovations * np.sqrt(1 - decay**2)
-    series[:, 0] = innovations[:, 0]
-    # A scan by doubling: after the step of s, each minute holds the decayed sum of its last 2 s innovations.
-    step = 1
-    while step < series.shape[1]:
-        series[:, step:] = series[:, step:] + decay**step * series[:, :-step]
-        step *= 2
-    return series
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in values.items()
+    }

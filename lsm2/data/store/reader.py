@@ -82,14 +82,14 @@ class DayStore:
         sample_minutes: int = 1,
         replace: bool = False,
         progress: bool = False,
-        attachments: Mapping[str, Callable[[], bytes]] | None = None,
+        attachments: Mapping[str, Callable[[], bytes | Iterable[bytes]]] | None = None,
     ) -> DayStore:
         """Write days as they come, one in memory at a time, to a new store at `path`, and open it.
 
         Nothing appears at `path` before all is written and on disk. A store at `path` is replaced with
         `replace` and refused without; anything else there is refused. `attachments` become further files of
-        the folder: name, and what makes the bytes after the last day. Raises InputError for a `path` that is
-        refused, naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day
+        the folder: name, and what makes the bytes, or pieces of them, after the last day. Raises InputError
+        for a `path` that is refused, naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day
         that occurs twice, and where there is no day at all.
         """
         return cls.open(

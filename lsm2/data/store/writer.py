@@ -54,7 +54,7 @@ def write_store(
     sample_minutes: int,
     replace: bool,
     progress: bool,
-    attachments: Mapping[str, Callable[[], bytes]],
+    attachments: Mapping[str, Callable[[], bytes | Iterable[bytes]]],
 ) -> Path:
     """Write a store at `path` and return it; `DayStore.write` says what is promised."""
     _check_signals(signals)
@@ -73,7 +73,9 @@ def write_store(
             for day in counted(days, "writing days", progress):
                 writer.add(day)
         for name, content in attachments.items():
-            (temporary / name).write_bytes(content())
+            with (temporary / name).open("wb") as file:
+                made = content()
+                file.writelines([made] if isinstance(made, bytes) else made)
         manifest = writer.manifest() | {"sample_minutes": sample_minutes}
         manifest["sha256"] = manifest_sha256(manifest)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
