@@ -33,7 +33,8 @@ def verdict(result: ProbeResult) -> list[str]:
     lines = [
         f"{spelled_out(result.target)}: best {LABELS[metric]} by {' and '.join(winners)}, "
         + ", ".join(
-            f"{result.shown_as[name].label} {_number(found[metric])}" for name, found in result.methods.items()
+            f"{result.shown_as[name].label} {_number(found[metric])}"
+            for name, found in result.methods.items()
         )
     ]
     apart = {name: found[metric] for name, found in result.aim_minus.items() if _differs(found[metric])}
@@ -114,7 +115,9 @@ def plot_probe(path: Path | IO[bytes], result: ProbeResult) -> None:
     curves = result.label_fractions
     height = 0.9 + 0.28 * len(result.methods)
     with new_figure(path, height + (2.6 if curves else 0)) as figure:
-        grid = figure.add_gridspec(2 if curves else 1, len(metrics), height_ratios=[height, 2.6][: 1 + bool(curves)])
+        grid = figure.add_gridspec(
+            2 if curves else 1, len(metrics), height_ratios=[height, 2.6][: 1 + bool(curves)]
+        )
         for column, metric in enumerate(metrics):
             axes = figure.add_subplot(grid[0, column])
             _draw_scores(axes, result, metric, named=column == 0)
@@ -165,11 +168,12 @@ def _number(score: Score) -> str:
 def _with_interval(score: Score, signed: bool = False) -> str:
     if score.mean is None or score.low is None or score.high is None:
         return "undefined"
-    digits = 1 if max(map(abs, (score.mean, score.low, score.high))) >= 10 else 2 if abs(score.mean) >= 2 else 3
+    digits = (
+        1 if max(map(abs, (score.mean, score.low, score.high))) >= 10 else 2 if abs(score.mean) >= 2 else 3
+    )
     plus = "+" if signed else ""
     return f"{score.mean:{plus}.{digits}f} [{score.low:{plus}.{digits}f}, {score.high:{plus}.{digits}f}]"
 
 
 def _differs(score: Score) -> bool:
     return score.low is not None and score.high is not None and (score.low > 0 or score.high < 0)
-

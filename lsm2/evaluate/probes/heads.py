@@ -19,7 +19,7 @@ INNER_FOLDS = 5
 RIDGE_STRENGTHS = tuple(10.0**power for power in range(-1, 6))
 LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """Of scikit-learn's C, whose inverse is the penalty."""
-BOOSTING = {
+BOOSTING: dict[str, Any] = {
     "n_estimators": 300,
     "max_depth": 3,
     "learning_rate": 0.03,
@@ -93,9 +93,7 @@ def _linear(kind: str, inner: list[tuple[np.ndarray, np.ndarray]]) -> Any:
     from sklearn.model_selection import GridSearchCV
 
     if kind == "regression":
-        return GridSearchCV(
-            Ridge(), {"alpha": RIDGE_STRENGTHS}, cv=inner, scoring="neg_mean_squared_error"
-        )
+        return GridSearchCV(Ridge(), {"alpha": RIDGE_STRENGTHS}, cv=inner, scoring="neg_mean_squared_error")
     logistic = LogisticRegression(class_weight="balanced", max_iter=3000)
     return GridSearchCV(logistic, {"C": LOGISTIC_STRENGTHS}, cv=inner, scoring=_likelihood)
 
@@ -112,7 +110,7 @@ def _boosting(kind: str, num_examples: int, seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
 
     if num_examples >= MANY_EXAMPLES:
-        common = {"max_iter": 100, "max_depth": 4, "max_features": 0.3, "random_state": seed}
+        common: dict[str, Any] = {"max_iter": 100, "max_depth": 4, "max_features": 0.3, "random_state": seed}
         if kind == "regression":
             return HistGradientBoostingRegressor(**common)
         return HistGradientBoostingClassifier(**common, class_weight="balanced")

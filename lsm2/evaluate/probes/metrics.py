@@ -27,7 +27,9 @@ LABELS: dict[str, str] = {
 SMALLER_IS_BETTER = ("mae",)
 
 
-def scores(kind: str, truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+def scores(
+    kind: str, truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
     """All metrics of a kind: predictions are numbers (n,) for regression and ordinal, the latter a class's
     expected number, never rounded; probabilities of the classes (n, K) else.
     """

@@ -47,7 +47,9 @@ def test_multiclass_scores_are_those_of_scikit_learn(rng):
     found = scores("multiclass", truth, predictions, weights)
     chosen = predictions.argmax(1)
     for draw, w in enumerate(weights):
-        assert found["f1"][draw] == pytest.approx(sk.f1_score(truth, chosen, average="macro", sample_weight=w))
+        assert found["f1"][draw] == pytest.approx(
+            sk.f1_score(truth, chosen, average="macro", sample_weight=w)
+        )
         assert found["balanced_accuracy"][draw] == pytest.approx(
             sk.balanced_accuracy_score(truth, chosen, sample_weight=w)
         )
