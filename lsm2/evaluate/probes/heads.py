@@ -16,9 +16,14 @@ from lsm2.evaluate.probes.attentive import attend
 from lsm2.evaluate.probes.folds import split_by_person
 
 INNER_FOLDS = 5
-RIDGE_STRENGTHS = tuple(10.0**power for power in range(-1, 6))
-LOGISTIC_STRENGTHS = tuple(10.0**power for power in range(-5, 2))
-"""Of scikit-learn's C, whose inverse is the penalty."""
+RIDGE_STRENGTHS = (*(10.0**power for power in range(-1, 6)), 1e12)
+LOGISTIC_STRENGTHS = (1e-12, *(10.0**power for power in range(-5, 2)))
+"""Of scikit-learn's C, whose inverse is the penalty. The weakest heads say the same of everyone, as is best for
+features that tell nothing: otherwise such a head repeats the chance of its training people, which is the
+opposite of that of the test people, and scores below chance.
+"""
+DIGITS = 6
+"""Of predictions: what a head says of everyone is a tie."""
 BOOSTING: dict[str, Any] = {
     "n_estimators": 300,
     "max_depth": 3,
@@ -28,6 +33,8 @@ BOOSTING: dict[str, Any] = {
     "min_samples_leaf": 3,
 }
 MANY_EXAMPLES = 2000
+MOST_DEVIATIONS = 3.0
+"""Standardised features are kept within so many deviations of their mean."""
 
 
 def fit_predict(
@@ -69,7 +76,7 @@ def fit_predict(
     if kind == "ordinal":
         return _expected_class(model, x_train, values[train], x_test, num_classes)
     if kind == "regression":
-        return _fit(model, x_train, values[train]).predict(x_test)
+        return np.round(_fit(model, x_train, values[train]).predict(x_test), DIGITS)
     return _probabilities(_fit(model, x_train, values[train]), x_test, num_classes)
 
 
@@ -78,9 +85,11 @@ def _prepared(train: np.ndarray, test: np.ndarray, pca: int, seed: int) -> tuple
     from sklearn.decomposition import PCA
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    steps: list[Any] = [SimpleImputer(keep_empty_features=True), StandardScaler()]
+    # Without bounds, one person with minutes of data decides what all others get.
+    bounded = FunctionTransformer(np.clip, kw_args={"a_min": -MOST_DEVIATIONS, "a_max": MOST_DEVIATIONS})
+    steps: list[Any] = [SimpleImputer(keep_empty_features=True), StandardScaler(), bounded]
     if pca and train.shape[1] > pca:
         # Components are scaled together, so that the first keep their greater weight.
         steps.append(PCA(min(pca, len(train) - 1), random_state=seed))
@@ -145,7 +154,7 @@ def _fit(model: Any, features: np.ndarray, values: np.ndarray) -> Any:
 
 def _probabilities(model: Any, features: np.ndarray, num_classes: int) -> np.ndarray:
     found = np.zeros((len(features), num_classes))
-    found[:, model.classes_.astype(int)] = model.predict_proba(features)
+    found[:, model.classes_.astype(int)] = np.round(model.predict_proba(features), DIGITS)
     return found
 
 
