@@ -1,5 +1,4 @@
-"""From a column of labels to numbers or classes: what kind of label it is, and whether it can be predicted."""
-
+"""From a column of labels to numbers or classes: their kind, and whether they can be predicted."""
 from __future__ import annotations
 
 from typing import Literal, get_args
@@ -49,7 +48,7 @@ def find_kind(cells: pa.Array, told: Kind | None, column: str) -> Kind:
 
 
 def classes_or_numbers(cells: pa.Array, kind: Kind) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(values, classes) of labels without nulls: numbers and (), or indices of the classes and their names."""
+    """(values, classes) of labels without nulls: numbers and (), or indices of classes and their names."""
     if kind == "regression":
         return cells.to_numpy(zero_copy_only=False).astype(np.float64), ()
     distinct = sorted(cells.unique().to_pylist())

@@ -39,7 +39,9 @@ class Labels:
     dates: tuple[str, ...] | None
     """ISO date of each example, a day of the store; None at other levels."""
     spans: np.ndarray | None
-    """(n, 2) int64 minutes of wall clock since 1970-01-01: start and end (exclusive); None at other levels."""
+    """(n, 2) int64 minutes of wall clock since 1970-01-01, start and end (exclusive); None at other
+    levels.
+    """
     values: np.ndarray
     """(n,) float64: the number of a regression, else the index of the class."""
     classes: tuple[str, ...]

@@ -20,6 +20,10 @@ MINUTES_PER_DAY = 1440
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 QUANTILES_OF_INTERVALS = (0.25, 0.5, 0.75)
 NEIGHBOUR_MINUTES = 30
+FEWEST_MINUTES = 60
+"""Of a signal that was observed for less, statistics are undefined: those of a few minutes are outliers."""
+BLOCK_MINUTES = 10
+LAG_MINUTES = (1, 2, 5, 10, 30)
 _SATURDAY = 5
 _FIRST_WEEKDAY = 3
 """1970-01-01 was a Thursday, with Monday as 0."""
@@ -33,8 +37,9 @@ def summary_features(store: DayStore, labels: Labels, *, progress: bool = False)
     """Statistics of each labelled example, (n, F) float64, NaN where undefined; a row without data is all
     NaN.
 
-    People and days, per signal: mean, deviation, quantiles, hourly means, variability from minute to minute
-    and from day to day, weekend against weekdays, wear by the hour. Intervals, per signal: mean, deviation,
+    People and days, per signal: mean, deviation, quantiles of samples and of 10-minute means, hourly profile,
+    variability over 1 to 30 minutes and from day to day, weekend against weekdays, wear by the hour; of a
+    signal observed for less than an hour, wear alone. Intervals, per signal: mean, deviation,
     extremes, quantiles and wear within, the same of the half hours before and after, the mean against the
     person's own; and the time of day and duration.
     """
@@ -100,40 +105,79 @@ def _chosen(days: Days, labels: Labels, example: int) -> tuple[np.ndarray, np.nd
 def _days_summary(days: Days, labels: Labels, example: int) -> np.ndarray:
     dates, values = _chosen(days, labels, example)
     observed = ~np.isnan(values)
-    by_signal = [values[:, signal][observed[:, signal]] for signal in range(values.shape[1])]
-    hours = _hours(values)
-    hourly = np.nanmean(hours, axis=(0, 3))
-    hour_of_day = np.nanmean(hours, axis=3)
-    steps = np.abs(np.diff(values, axis=2))
-    deviation = np.nanstd(values, axis=2)
+    sample_minutes = max(MINUTES_PER_DAY // values.shape[2], 1)
+    enough = observed.sum(axis=2) * sample_minutes >= FEWEST_MINUTES
+    enough_in_all = observed.sum(axis=(0, 2)) * sample_minutes >= FEWEST_MINUTES
+    values = np.where(enough_in_all[:, None], values, np.nan)
+    hours = np.nanmean(_hours(values), axis=3)
+    hourly = np.nanmean(hours, axis=0)
+    means, deviations = np.nanmean(values, axis=2), np.nanstd(values, axis=2)
     parts = [
         np.nanmean(values, axis=(0, 2)),
         np.nanstd(values, axis=(0, 2)),
-        *np.stack([_quantiles(present, QUANTILES) for present in by_signal], axis=1),
-        np.array([present.max() if len(present) else np.nan for present in by_signal]),
-        np.array([(present == present.min()).mean() if len(present) else np.nan for present in by_signal]),
-        np.nanmean(steps, axis=(0, 2)),
-        np.nanmean(deviation, axis=0),
+        *_by_signal(_distribution, values),
+        *_by_signal(_blocks, values, max(BLOCK_MINUTES // sample_minutes, 1)),
+        *_by_signal(_persistence, values, sample_minutes),
+        np.nanmean(deviations, axis=0),
         *hourly.T,
-        *np.nanstd(hours, axis=(0, 3)).T,
+        *np.nanstd(_hours(values), axis=(0, 3)).T,
         np.nanmax(hourly, axis=1),
         np.nanmin(hourly, axis=1),
         observed.mean(axis=(0, 2)),
         *_hours(observed).mean(axis=(0, 3)).T,
     ]
     if labels.dates is None:
-        means = np.nanmean(values, axis=2)
+        # A day of a few minutes says nothing of how days differ.
+        means = np.where(enough, means, np.nan)
         weekend = (dates + _FIRST_WEEKDAY) % 7 >= _SATURDAY
         parts += [
-            np.nanstd(means, axis=0) if len(dates) > 1 else np.full(values.shape[1], np.nan),
-            np.nanstd(deviation, axis=0),
-            np.nanmean(np.nanstd(hour_of_day, axis=0), axis=1),
+            np.where(enough.sum(axis=0) > 1, np.nanstd(means, axis=0), np.nan),
+            np.nanstd(np.where(enough, deviations, np.nan), axis=0),
+            np.nanmean(np.nanstd(hours, axis=0), axis=1),
             np.nanmax(means, axis=0),
             np.nanmin(means, axis=0),
             _mean_of(means[weekend]) - _mean_of(means[~weekend]),
         ]
     row = np.concatenate(parts)
     return row if observed.any() else np.full_like(row, np.nan)
+
+
+def _by_signal(describe: Callable[..., np.ndarray], values: np.ndarray, *settings: int) -> np.ndarray:
+    """`describe` of each signal's (D, L), as (features, C)."""
+    return np.stack([describe(values[:, signal], *settings) for signal in range(values.shape[1])], axis=1)
+
+
+def _distribution(values: np.ndarray) -> np.ndarray:
+    """Quantiles, the highest value, and how often the lowest occurs."""
+    present = values[~np.isnan(values)]
+    if not len(present):
+        return np.full(len(QUANTILES) + 2, np.nan)
+    return np.array([*np.quantile(present, QUANTILES), present.max(), (present == present.min()).mean()])
+
+
+def _blocks(values: np.ndarray, samples: int) -> np.ndarray:
+    """Quantiles of the means of blocks of so many samples, of which half or more are observed."""
+    whole = values[:, : values.shape[1] // samples * samples].reshape(-1, samples)
+    whole = whole[(~np.isnan(whole)).sum(axis=1) * 2 >= samples]
+    if not len(whole):
+        return np.full(len(QUANTILES) + 1, np.nan)
+    return np.quantile(np.nanmean(whole, axis=1), [*QUANTILES, 1])
+
+
+def _persistence(values: np.ndarray, sample_minutes: int) -> np.ndarray:
+    """Correlation and mean absolute difference of samples 1, 2, 5, 10 and 30 minutes apart."""
+    found = []
+    for minutes in LAG_MINUTES:
+        lag = max(minutes // sample_minutes, 1)
+        pairs = np.stack([values[:, :-lag].ravel(), values[:, lag:].ravel()])
+        earlier, later = pairs[:, ~np.isnan(pairs).any(axis=0)]
+        if len(earlier) < 3:
+            found += [np.nan, np.nan]
+            continue
+        spread = earlier.std() * later.std()
+        product = ((earlier - earlier.mean()) * (later - later.mean())).mean()
+        found += [product / spread if spread > 0 else np.nan, np.abs(later - earlier).mean()]
+    return np.array(found)
 
 
 def _days_wear(days: Days, labels: Labels, example: int) -> np.ndarray:
@@ -221,10 +265,6 @@ def _hours(values: np.ndarray) -> np.ndarray:
     """(D, C, L) as (D, C, 24, L / 24): the hours of a day, or 24 parts of a shorter one."""
     parts = values.shape[2] // 24
     return values[:, :, : parts * 24].reshape(*values.shape[:2], 24, parts)
-
-
-def _quantiles(present: np.ndarray, at: tuple[float, ...]) -> np.ndarray:
-    return np.quantile(present, at) if len(present) else np.full(len(at), np.nan)
 
 
 def _extreme(reduce: np.ufunc, samples: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from lsm2.data import LSM2_SIGNALS, DayStore, Signal, day_grid
-from lsm2.errors import InputError
 from lsm2.data.tables import file as table_file
+from lsm2.errors import InputError
 from lsm2.importers.table import TableOptions, import_table
 
 

@@ -24,8 +24,8 @@ ACTIVITIES = {
 
 @pytest.fixture
 def mmash_intervals() -> Callable[[Path], pa.Table]:
-    """From activity_diary.csv to subject, start, end, activity: day 1 is 2019-01-01, and an interval that ends
-    before it starts ends on the next day.
+    """From activity_diary.csv to subject, start, end, activity: day 1 is 2019-01-01, and an interval that
+    ends before it starts ends on the next day.
     """
 
     def read(diary: Path) -> pa.Table:
