@@ -150,7 +150,7 @@ class RunFolder:
         return file
 
     def _check_same(self, settings: dict[str, Any]) -> None:
-        before, now = ADDED_LATER | dict(_flat(self.config)), dict(_flat(settings))
+        before, now = ADDED_LATER | dict(_flat(self.config)), ADDED_LATER | dict(_flat(settings))
         for name in sorted((before.keys() | now.keys()) - MAY_CHANGE):
             old, new = before.get(name), now.get(name)
             longer = name == "train.steps" and isinstance(old, int) and isinstance(new, int) and new > old

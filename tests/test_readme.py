@@ -45,8 +45,10 @@ def test_commands_and_examples_of_a_trained_model(tmp_path, monkeypatch):
         ("README.md", "simulate cohort", ["--people", "4", "--days-per-person", "2"]),
         ("README.md", "info cohort", []),
         ("README.md", "pretrain tiny --data cohort", short),
-        ("docs/train.md", "pretrain tiny --data cohort", [*short, "--resume"]),
+        ("docs/train.md", "pretrain tiny --data cohort --out runs/first", [*short, "--resume"]),
         ("README.md", "evaluate runs/first", ["--tasks", "random_80"]),
+        ("docs/train.md", "pretrain tiny --data cohort --out runs/filled", short),
+        ("docs/evaluate.md", "evaluate runs/first --data cohort --against", ["--tasks", "random_80"]),
         ("docs/evaluate.md", "plot runs/first", []),
         ("README.md", "report runs/first", []),
     ):

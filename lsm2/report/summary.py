@@ -60,7 +60,7 @@ def _verdict(evaluation: Evaluation, task: TaskResult) -> str:
         if comparison.mse_ratio is not None:
             said.append(
                 f"Against the model {evaluation.methods[other.name].label} its squared error is "
-                f"{_change(comparison.mse_ratio)} ({aim:.3f} against {task.methods[other.name].mse:.3f}; "
+                f"{_change(comparison.mse_ratio)} (against {task.methods[other.name].mse:.3f}; "
                 f"{_interval(comparison)})."
             )
     for name in task.better_with_other_days():

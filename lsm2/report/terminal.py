@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +20,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
     )
     table.add_column("task", no_wrap=True)
     for method in evaluation.methods.values():
-        table.add_column(method.marked_label, justify="right")
-    table.add_column("minutes", justify="right")
+        table.add_column(method.marked_label, justify="right", min_width=len("0.000*"), overflow="fold")
+    table.add_column("minutes", justify="right", no_wrap=True)
     for name, task in evaluation.scored.items():
         best = task.best_methods()
         cells = []
@@ -29,6 +30,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
             cells.append(Text(f"{error}*", "bold") if method in best else f"{error} ")
         table.add_row(name, *cells, f"{task.aim.num_minutes:,}")
     console = PlainConsole()
+    # With many other runs the lines are longer than the terminal, rather than their numbers cut.
+    console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
     console.print(table)
     console.print(
         "* the best method that sees one day; † sees the person's other days; about 1: the training mean"

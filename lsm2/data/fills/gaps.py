@@ -61,7 +61,8 @@ class GapFill:
             between = (before >= 0) & (after < day.shape[1]) & (minutes <= LONGEST_LINE_MINUTES)
             filled = np.where(between, linear(day), usual)
         else:
-            filled = kernel_mean(day, usual, *self.choices, self.sample_minutes)
+            bandwidth, shrinkage = self.choices
+            filled = kernel_mean(day, usual, bandwidth, shrinkage, self.sample_minutes)
         return np.where(missing, filled, day)
 
     def fits(self, config: LSM2Config) -> bool:

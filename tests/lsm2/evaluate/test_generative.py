@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from lsm2.config import LSM2Config
+from lsm2.data.fills.gaps import fit_gap_fill
 from lsm2.data.normalize import Normalization
 from lsm2.data.signals import LSM2_SIGNALS, Signal
 from lsm2.data.store import DayStore
 from lsm2.data.store.layout import Day
 from lsm2.errors import InputError
 from lsm2.evaluate.generative import evaluate_generative
-from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.methods import METHODS, name_runs
 from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
 from lsm2.model.lsm2 import LSM2
@@ -236,7 +237,7 @@ def test_a_prediction_beyond_every_float_is_an_error_that_json_holds(tmp_path, m
     ]
     store = DayStore.write(tmp_path / "store", signals, days, sample_minutes=EPOCH)
     monkeypatch.setattr(
-        "lsm2.evaluate.generative.predict_hidden", lambda model, values, *_: np.full_like(values, 5)
+        "lsm2.evaluate.other_models.predict_hidden", lambda model, values, *_: np.full_like(values, 5)
     )
     evaluation = evaluate_generative(make_model(store), store, range(3), progress=False)
     json.dumps(evaluation.to_dict(), allow_nan=False)
@@ -253,3 +254,45 @@ def test_model_and_store_must_fit(store):
     model.normalization = None
     with pytest.raises(InputError, match=r"signals\.json"):
         evaluate_generative(model, store, days, progress=False)
+
+
+def impute_first(store: DayStore, **changes) -> LSM2:
+    model = make_model(store, fill_gaps="linear", **changes)
+    model.gap_fill = fit_gap_fill(model.config, store, range(len(store)), model.normalization)
+    return model
+
+
+def test_other_runs_are_scored_on_the_same_minutes_in_the_evaluated_models_numbers(store):
+    model, other = make_model(store), make_model(store)
+    # A model with another normalisation that predicts its mean everywhere.
+    other.normalization = dataclasses.replace(model.normalization, mean=model.normalization.mean + 1)
+    with torch.no_grad():
+        for weights in other.decoder.parameters():
+            weights.zero_()
+    twin, filled, shifted = name_runs([("runs/twin", "none"), ("runs/x", "linear"), ("runs/linear", "none")])
+    assert [run.name for run in (twin, filled, shifted)] == ["twin", "impute_first", "linear_2"]
+    against = {twin: make_model(store), filled: impute_first(store), shifted: other}
+    tasks = ["random_80", "signal_imputation_2"]
+    found = evaluate_generative(model, store, range(len(store)), tasks=tasks, against=against, progress=False)
+    alone = evaluate_generative(model, store, range(len(store)), tasks=tasks, progress=False)
+    for name, task in found.tasks.items():
+        assert set(task.methods) == set(found.methods)
+        assert list(found.methods)[:4] == ["aim", "twin", "impute_first", "linear_2"]
+        assert {method: task.methods[method] for method in METHODS} == alone.tasks[name].methods
+        assert task.methods["twin"] == task.aim and task.aim_over["twin"].mse_ratio == 1
+        assert len({result.num_minutes for result in task.methods.values()}) == 1
+        assert task.methods["impute_first"].mse != task.aim.mse
+        assert task.best_fill() in METHODS
+        for signal, std in zip(SIGNALS, model.normalization.std, strict=True):
+            always_one = 1 / std
+            mean, ours = task.methods["mean"].per_signal[signal.name], task.methods["linear_2"]
+            assert ours.per_signal[signal.name].mse == pytest.approx(mean.mse + always_one**2, rel=0.5)
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_models_that_read_other_days_cannot_be_compared(store):
+    model = make_model(store)
+    (run,) = name_runs([("runs/x", "none")])
+    coarse = make_model(store, patch_minutes=2 * PATCH)
+    with pytest.raises(InputError, match=r"--against x: .*minutes a token \(12\).*\(6\)"):
+        evaluate_generative(model, store, range(len(store)), against={run: coarse}, progress=False)

@@ -8,6 +8,7 @@ import torch
 
 from lsm2 import LSM2, LSM2Config
 from lsm2.data import Normalization, Signal, collate
+from lsm2.data.fills.gaps import GapFill
 from lsm2.errors import InputError
 from lsm2.model.inference import predict_hidden
 
@@ -171,3 +172,61 @@ def test_a_model_that_is_not_finite_says_so(model: LSM2, days: np.ndarray) -> No
 def test_bad_input_is_named(model: LSM2, days: np.ndarray, call, named: str) -> None:
     with pytest.raises(InputError, match=named):
         call(model, days)
+
+
+USUAL = np.array([[0.3, -0.2, 0.1, 0.4]] * 3)
+
+
+@pytest.fixture(params=("linear", "smooth"))
+def filled_first(request: pytest.FixtureRequest, model: LSM2) -> LSM2:
+    choices = np.ones((2, 3), dtype=np.int64) if request.param == "smooth" else None
+    config = dataclasses.replace(model.config, fill_gaps=request.param)
+    filled = LSM2(config, NORMALIZATION, GapFill(1, USUAL, choices)).eval()
+    filled.load_state_dict(model.state_dict())
+    filled.precision = "fp32"
+    return filled
+
+
+def test_hidden_values_reach_no_prediction_through_the_fill(filled_first: LSM2, days: np.ndarray) -> None:
+    values = NORMALIZATION.apply(days)
+    hidden = np.random.default_rng(1).random((10, 36)) < 0.5
+    samples = np.repeat(hidden, 10, axis=1).reshape(values.shape)
+    changed = np.where(samples, np.random.default_rng(2).normal(size=values.shape), values).astype(np.float32)
+    np.testing.assert_array_equal(
+        predict_hidden(filled_first, values, hidden), predict_hidden(filled_first, changed, hidden)
+    )
+    # Samples that are not hidden do reach it, also those in tokens with too little data for AIM.
+    lonely = np.full((1, 3, 120), np.nan, np.float32)
+    lonely[0, 0, 5] = 1.0
+    late = np.zeros((1, 36), bool)
+    late[0, 11] = True
+    other = lonely * -1
+    assert (predict_hidden(filled_first, lonely, late) != predict_hidden(filled_first, other, late)).any()
+
+
+def test_forecast_of_a_filled_day_reads_nothing_of_the_end(filled_first: LSM2, days: np.ndarray) -> None:
+    changed = days.copy()
+    changed[..., -30:] = 1.0
+    np.testing.assert_array_equal(filled_first.forecast(days, 30), filled_first.forecast(changed, 30))
+
+
+def test_every_token_of_a_filled_day_is_encoded(filled_first: LSM2, days: np.ndarray) -> None:
+    by_token = filled_first.encode(days, level="token")
+    assert np.isfinite(by_token[:9]).all() and np.isnan(by_token[9]).all()
+    assert np.isfinite(filled_first.impute(days)).all()
+
+
+def test_a_model_of_filled_days_without_its_fill_is_an_error(filled_first: LSM2, days: np.ndarray) -> None:
+    filled_first.gap_fill = None
+    with pytest.raises(InputError, match="gap_fill"):
+        filled_first.encode(days)
+
+
+def test_the_fill_is_saved_with_the_model(filled_first: LSM2, days: np.ndarray, tmp_path) -> None:
+    folder = filled_first.save_pretrained(tmp_path / "model")
+    again = LSM2.from_pretrained(folder)
+    again.precision = "fp32"
+    np.testing.assert_array_equal(again.encode(days), filled_first.encode(days))
+    (folder / "gap_fill.json").write_text("{}")
+    with pytest.raises(InputError, match=r"gap_fill\.json"):
+        LSM2.from_pretrained(folder)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from lsm2.config import LSM2Config, TrainConfig
-from lsm2.evaluate.methods import METHODS
+from lsm2.evaluate.methods import OtherRun, compared_methods
 from lsm2.evaluate.results import Comparison, Evaluation, MethodResult, Settings, SignalResult, TaskResult
 from lsm2.evaluate.tasks import TASKS
 from lsm2.run_folder import RunFolder
@@ -19,9 +19,14 @@ def made_up_evaluation() -> Callable[..., Evaluation]:
     """An evaluation in which method number k has an mse of 1 + k / 10 on every task, unless given."""
 
     def make(
-        mse: dict[str, float] | None = None, signal: str = "heart_rate", unit: str = "bpm"
+        mse: dict[str, float] | None = None,
+        signal: str = "heart_rate",
+        unit: str = "bpm",
+        other_runs: tuple[OtherRun, ...] = (),
     ) -> Evaluation:
-        values = {method: 1 + number / 10 for number, method in enumerate(METHODS)} | (mse or {})
+        values = {method: 1 + number / 10 for number, method in enumerate(compared_methods(other_runs))} | (
+            mse or {}
+        )
         methods = {
             method: MethodResult(
                 mse=value,
@@ -44,7 +49,7 @@ def made_up_evaluation() -> Callable[..., Evaluation]:
         settings = Settings(
             1, 0, 3, 2, "fp32", "a machine, 2 cores", "lsm2 0", "2026-11-24T12:00:00+00:00", "store"
         )
-        return Evaluation(tasks, settings)
+        return Evaluation(tasks, settings, other_runs=other_runs)
 
     return make
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from lsm2.evaluate.methods import name_runs
 from lsm2.evaluate.results import Comparison
 from lsm2.report.summary import HEADLINE_TASKS, headline, printable
 
@@ -49,3 +50,12 @@ def test_a_fill_without_error_is_no_division_by_zero(made_up_evaluation):
 
 def test_control_characters_do_not_reach_the_reader():
     assert printable("a\x1b[31m\nb [bpm]") == "a\N{REPLACEMENT CHARACTER}[31m\nb [bpm]"
+
+
+def test_other_runs_are_no_simple_fills_and_get_a_sentence(made_up_evaluation):
+    others = tuple(name_runs([("runs/x", "linear")]))
+    evaluation = made_up_evaluation({"aim": 0.6, "impute_first": 0.5, "smooth": 0.7}, other_runs=others)
+    assert evaluation.tasks["random_80"].best_fill() == "smooth"
+    (first, *_) = headline(evaluation)
+    assert "AIM is better than every simple fill" in first
+    assert "Against the model impute first its squared error is 20 % higher (against 0.500; " in first

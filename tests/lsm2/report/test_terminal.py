@@ -8,6 +8,7 @@ import pytest
 from lsm2.data.quality import describe
 from lsm2.data.signals import Signal
 from lsm2.data.store import Day, DayStore
+from lsm2.evaluate.methods import name_runs
 from lsm2.report.terminal import show_cohort, show_evaluation
 
 NAMES = (r"$\frac{$", "hr [bpm]", "a[/b]", "\x1b[31mred", "skin_temp")
@@ -34,3 +35,10 @@ def test_the_best_of_each_task_is_marked_and_who_sees_more(made_up_evaluation, c
     show_evaluation(made_up_evaluation({"smooth": 0.123, "person_time_of_day": 0.1}))
     said = capsys.readouterr().out
     assert said.count("0.123*") == 14 and "0.100*" not in said and "†" in said
+
+
+def test_other_runs_have_a_column_and_no_number_is_cut(made_up_evaluation, capsys):
+    others = name_runs([(f"runs/{number}", "none") for number in range(8)])
+    show_evaluation(made_up_evaluation({others[7].name: 0.321}, other_runs=tuple(others)))
+    said = capsys.readouterr().out
+    assert said.count("0.321*") == 14 and "…" not in said

@@ -12,11 +12,12 @@ import torch
 from lsm2 import LSM2Config
 from lsm2.config import MaskingConfig, TrainConfig
 from lsm2.data import DayStore, Normalization, PackedBatch
+from lsm2.data.fills.gaps import GapFill
 from lsm2.data.signals import Signal
 from lsm2.data.store import Day
 from lsm2.errors import InputError
 from lsm2.training.batches import StepBatches, Waited, load_steps
-from lsm2.training.order import step_days
+from lsm2.training.order import Workload, step_days
 from lsm2.training.parallel import Ranks
 
 CPU = torch.device("cpu")
@@ -206,3 +207,15 @@ def test_only_one_way_to_cut_batches() -> None:
     assert TrainConfig(**dataclasses.asdict(TrainConfig(tokens_per_batch=5000))) == TrainConfig(
         tokens_per_batch=5000
     )
+
+
+def test_a_filled_day_is_packed_whole_and_the_workload_knows(steps_of, uneven_store: DayStore):
+    model = dataclasses.replace(MODEL, fill_gaps="linear")
+    batches = steps_of(model=model, batch_days=NUM_DAYS)
+    batches.gap_fill = GapFill(1, np.zeros((3, 16)))
+    (batch,) = batches[0]
+    tokens = (batch.cu_visible.diff() + batch.cu_query.diff()).tolist()
+    assert sorted(tokens) == [0] + [MODEL.num_tokens] * (NUM_DAYS - 1)
+    assert batch.target_observed.all()
+    most = Workload(uneven_store, range(NUM_DAYS), model).most_tokens()
+    assert sorted(most.tolist()) == sorted(tokens)

@@ -56,6 +56,8 @@ def small_pretrain(
         model = tiny_config
         if "decoder" in changes:
             model = dataclasses.replace(model, decoder=changes.pop("decoder"))
+        if "fill_gaps" in changes:
+            model = dataclasses.replace(model, fill_gaps=changes.pop("fill_gaps"))
         return pretrain(
             model,
             dataclasses.replace(small_train_config, **changes),
@@ -482,3 +484,30 @@ def test_a_start_reads_no_day_that_it_does_not_train_on(
     run = small_pretrain(tmp_path / "run", steps=1, **changes, **settings)
     config = json.loads((run / "config.json").read_text())
     assert 1 <= len(read) <= 2 and set(read) <= set(small_store.indices_of(config["train_subjects"]))
+
+
+@pytest.mark.parametrize("fill_gaps", ["linear", "smooth"])
+def test_a_run_on_filled_days_resumes_bit_for_bit_and_counts_what_was_filled(
+    small_pretrain: Pretrain, tmp_path: Path, fill_gaps: str
+):
+    whole = small_pretrain(tmp_path / "whole", fill_gaps=fill_gaps)
+    small_pretrain(tmp_path / "parts", fill_gaps=fill_gaps, stop_after=4)
+    parts = small_pretrain(tmp_path / "parts", fill_gaps=fill_gaps, resume=True)
+    for name in ("model.safetensors", "gap_fill.json", "config.json"):
+        assert (whole / "model" / name).read_bytes() == (parts / "model" / name).read_bytes()
+    line = json.loads((whole / "metrics.jsonl").read_text().splitlines()[0])
+    aim = small_pretrain(tmp_path / "aim", stop_after=4)
+    line_of_aim = json.loads((aim / "metrics.jsonl").read_text().splitlines()[0])
+    # Every token has a measured sample, so the masks are alike: only what counts as a target differs.
+    assert not (aim / "model" / "gap_fill.json").exists()
+    assert line["loss"] != line_of_aim["loss"]
+    with pytest.raises(InputError, match="fill_gaps"):
+        small_pretrain(tmp_path / "parts", resume=True)
+
+
+def test_a_run_of_before_there_were_filled_days_resumes(small_pretrain: Pretrain, tmp_path: Path):
+    run = small_pretrain(tmp_path / "run", stop_after=4)
+    config = json.loads((run / "config.json").read_text())
+    del config["model"]["fill_gaps"]
+    (run / "config.json").write_text(json.dumps(config))
+    small_pretrain(run, resume=True)
