@@ -46,8 +46,8 @@ def simulate(
     """Simulated days of LSM2_SIGNALS, (26, 1440) float32 each, person after person.
 
     `noise` is the share of white noise in each signal's variance. `wear` says when devices are worn.
-    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the same seed
-    contains the smaller one. Raises InputError for numbers that make no cohort.
+    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the
+    same seed contains the smaller one. Raises InputError for numbers that make no cohort.
     """
     for name, count in (("people", people), ("days_per_person", days_per_person)):
         if count < 1:
