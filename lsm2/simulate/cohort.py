@@ -4,6 +4,7 @@ pure in (seed, person, day).
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,8 +47,8 @@ def simulate(
     """Simulated days of LSM2_SIGNALS, (26, 1440) float32 each, person after person.
 
     `noise` is the share of white noise in each signal's variance. `wear` says when devices are worn.
-    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the same seed
-    contains the smaller one. Raises InputError for numbers that make no cohort.
+    `complete` leaves the gaps out: the same values, and the truth where there is none. A larger cohort of the
+    same seed contains the smaller one. Raises InputError for numbers that make no cohort.
     """
     for name, count in (("people", people), ("days_per_person", days_per_person)):
         if count < 1:
@@ -69,9 +70,9 @@ def true_values(store: DayStore, index: int) -> np.ndarray:
     parameters = read_truth(store)
     row = store.days.slice(index, 1).to_pylist()[0]
     number = int(row["subject"][1:])
-    day = (np.datetime64(row["date"]) - np.datetime64(FIRST_DATE)).astype(int)
+    day = (datetime.date.fromisoformat(row["date"]) - FIRST_DATE).days
     person = sample_person(parameters["seed"], number)
-    return _simulate_values(person, int(day), parameters["noise"], None, complete=True)
+    return _simulate_values(person, day, parameters["noise"], None, complete=True)
 
 
 def read_truth(store: DayStore) -> dict[str, Any]:

@@ -67,8 +67,8 @@ def sample_missing(
     """True (26, 1440) where a day has no value.
 
     `movement` (1440,), 0 at rest and about 1 in sport, makes motion artefacts likelier. `nights` and `bouts`
-    are begin and end in minutes; a device that records a bout is worn. `worn` (1440,) bool is a real day's wear:
-    it says when the device is off, and only gaps of single sensors are added.
+    are begin and end in minutes; a device that records a bout is worn. `worn` (1440,) bool is a real day's
+    wear: it says when the device is off, and only gaps of single sensors are added.
     """
     missing = np.zeros((_SIGNALS, _MINUTES), dtype=bool)
     target = MEAN_MISSING + SPREAD_MISSING * (

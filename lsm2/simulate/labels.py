@@ -38,7 +38,7 @@ LABELS: dict[str, Label] = {
         0.65, ("log_energy", "covariance_condition", "zero_crossing_average", "kurtosis"), 26.5, 4.5, 16, 50
     ),
     "resting_heart_rate": Label(
-        0.8,
+        0.78,
         ("heart_rate", "heart_rate_at_rest", "rr_median", "rr_80th_percentile", "rr_20th_percentile"),
         64, 8, 38, 110,
     ),
@@ -78,7 +78,7 @@ def labels_csv(people: int, seed: int) -> Iterator[bytes]:
 
 
 def activities_csv(people: int, days_per_person: int, seed: int) -> Iterator[bytes]:
-    """activities.csv, line by line: subject, start, end (wall clock, ISO 8601, minutes), activity of a bout."""
+    """activities.csv, line by line: subject, start, end (ISO 8601, wall clock), activity of each bout."""
     yield b"subject,start,end,activity\n"
     for person, day, bout in bouts_of_cohort(people, days_per_person, seed):
         times = [

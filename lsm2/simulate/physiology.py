@@ -76,12 +76,12 @@ OWN_LEVEL = 0.2
 """Standard deviation over people of each signal's own level, in standard deviations of the signal."""
 BLUNTED_DIP = 0.7
 """Part of the nightly fall of heart rate that is lost per standard deviation of hypertension's expression."""
-BURSTS_PER_HOUR, AROUSAL_MINUTES = 2.5, 9.0
-ANXIETY_ON_BURSTS, ANXIETY_ON_RECOVERY = 0.55, 0.75
+BURSTS_PER_HOUR, AROUSAL_MINUTES, BURST = 3.5, 12.0, 1.0
+ANXIETY_ON_BURSTS, ANXIETY_ON_RECOVERY, ANXIETY_ON_SIZE = 0.5, 0.9, -0.7
 """What one standard deviation of anxiety's expression adds to the logarithm of the rate of bursts of arousal,
-and of the time in which arousal falls.
+of the time in which arousal falls, and of the size of a burst: the dynamics show it, and half as much the
+level.
 """
-_BURST = 1.0
 
 _NAMES = [signal.name for signal in LSM2_SIGNALS]
 BASES = np.array([BASES_AND_EFFECTS.get(name, (0.0, {}))[0] for name in _NAMES], np.float32)
@@ -93,8 +93,9 @@ EFFECTS = np.array(
 LEVELS = np.array([[_LABEL_LEVELS.get(label, {}).get(name, 0.0) for label in EXPRESSIONS] for name in _NAMES])
 """(26, 6): the effect of each label's expression on each signal's level, in standard deviations."""
 SPREADS = np.array(
-    [14.5, 4.4, 9.5, 158, 116, 136, 0.35, 0.24, 0.21, 0.245, 0.84, 0.135, 1.73, 0.395, 0.4, 0.078, 0.166,
-     0.277, 0.196, 0.6, 0.272, 3.4, 0.205, 1.23, 2.5, 0.143], np.float32,
+    [15.3, 4.87, 9.55, 167, 122, 144, 0.388, 0.263, 0.245, 0.266, 0.85, 0.137, 1.74, 0.396,
+     0.403, 0.0805, 0.167, 0.277, 0.2, 0.605, 0.346, 4.51, 0.205, 1.24, 2.53, 0.15],
+    np.float32,
 )  # fmt: skip
 """(26,) standard deviation of each signal over people's minutes, transformed, without noise and differences
 of level: measured on 300 days.
@@ -221,7 +222,7 @@ def _dynamics(
     series = np.empty((8, MINUTES), np.float32)
     series[0], series[1], series[2] = load, heat, causes[_ROW["cooling"]]
     series[:3] *= 1 - decay[:3]
-    series[3] = _BURST * bursts
+    series[3] = BURST * np.exp(ANXIETY_ON_SIZE * anxiety) * bursts
     series[4:] = rng.standard_normal((4, MINUTES), np.float32)
     series[4:, 1:] *= np.sqrt(1 - decay[4:] ** 2)
     decayed_sums(series, decay)

@@ -39,6 +39,8 @@ class WearPatterns:
         Raises InputError that names the file, and the row where one is wrong.
         """
         path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path} is no file; give --wear a Parquet file of wear bits")
         try:
             table = pyarrow.parquet.read_table(path)
         except (OSError, pa.ArrowException) as error:

@@ -89,8 +89,8 @@ class DayStore:
         Nothing appears at `path` before all is written and on disk. A store at `path` is replaced with
         `replace` and refused without; anything else there is refused. `attachments` become further files of
         the folder: name, and what makes the bytes, or pieces of them, after the last day. Raises InputError
-        for a `path` that is refused, naming the day for a wrong shape, an infinite value, a date that is not ISO 8601 or a day
-        that occurs twice, and where there is no day at all.
+        for a `path` that is refused, naming the day for a wrong shape, an infinite value, a date that is not
+        ISO 8601 or a day that occurs twice, and where there is no day at all.
         """
         return cls.open(
             write_store(

@@ -41,9 +41,10 @@ def test_sensors_are_contiguous_rows():
     assert sum(rows.stop - rows.start for rows in SENSORS.values()) == len(LSM2_SIGNALS)
 
 
-def missing_of(
-    habits=WearHabits(-1.5, 0.0, 0.0, 600.0), nights=(), bouts=(), movement=None, key=0, worn=None
-):
+CAREFUL = WearHabits(-1.5, 0.0, 0.0, 600.0)
+
+
+def missing_of(habits=CAREFUL, nights=(), bouts=(), movement=None, key=0, worn=None):
     movement = np.full(1440, 0.1, np.float32) if movement is None else movement
     return sample_missing(habits, movement, nights, bouts, keyed_rng("test", key), worn)
 

@@ -36,8 +36,8 @@ def test_people_take_the_days_of_one_person_by_weekday(tmp_path):
 
 def test_a_day_is_missing_where_it_was_not_worn(tmp_path):
     wear = WearPatterns.read(wear_file(tmp_path / "wear.parquet"))
-    people = {wear.of_day(0, person, 1).sum() for person in range(20)}
-    assert people == {960, 1080}
+    people = {int(wear.of_day(0, person, day).sum()) for person in range(20) for day in range(7)}
+    assert people == {960, 1020, 1080}
     plain = list(simulate(4, 3, seed=0, complete=True))
     for index, day in enumerate(simulate(4, 3, seed=0, wear=wear)):
         worn = wear.of_day(0, index // 3, index % 3)
@@ -69,7 +69,11 @@ def test_bad_files_are_named_and_nothing_is_written(tmp_path, capsys):
     text, other = tmp_path / "wear.csv", tmp_path / "other.parquet"
     text.write_text("subject,weekday\n")
     pyarrow.parquet.write_table(pa.table({"subject": [1]}), other)
-    for path, words in ((text, "as Parquet"), (other, "no column 'weekday'"), (tmp_path / "no", "No such")):
+    for path, words in (
+        (text, "as Parquet"),
+        (other, "no column 'weekday'"),
+        (tmp_path / "no", "is no file"),
+    ):
         out = tmp_path / "cohort"
         assert main(["simulate", str(out), "--people", "1", "--wear", str(path)]) == 2
         assert words in capsys.readouterr().err.replace("\n", " ") and not out.exists()
