@@ -1,5 +1,7 @@
 """Columns of a label file: all rows at once, each column as numbers or as text."""
 
+# pyright: reportAttributeAccessIssue=false  (pyarrow.compute makes its functions at import)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Conditions on the rows of a label file, such as `age_years >= 20 and sex == "female"`."""
 
+# pyright: reportAttributeAccessIssue=false  (pyarrow.compute makes its functions at import)
+
 from __future__ import annotations
 
 import ast

@@ -102,7 +102,7 @@ def _reduced(cells: np.ndarray, present: np.ndarray, train: np.ndarray) -> np.nd
     known = cells[train][present[train]]
     reduce = make_pipeline(StandardScaler(), PCA(min(WIDTH, *known.shape), whiten=True, random_state=0))
     reduce.fit(known)
-    width = reduce[-1].n_components_
+    width = len(reduce[-1].components_)
     reduced = np.zeros((*present.shape, width), np.float32)
     reduced[present] = reduce.transform(cells[present])
     return reduced
