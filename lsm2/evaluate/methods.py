@@ -108,7 +108,7 @@ METHODS: dict[str, Method] = {
 """By name, in the order of tables; the model first, methods that see the person's other days last."""
 
 
-OTHER_RUN_COLOURS = ("#12a4c0", "#8a5a2b", "#7fa52a", "#d4708f")
+OTHER_RUN_COLOURS = ("#12a4c0", "#8a5a2b", "#7fa52a", "#f2a3b8", "#0f5f5c", "#b9c4d6")
 """Of the runs that the model is compared with, in turn."""
 FIRST_GENERATION = "impute_first"
 """The name of such a run, where it is the only one."""

@@ -10,6 +10,9 @@ from lsm2.data.quality import MISSING_KINDS, Cohort
 from lsm2.evaluate.results import Evaluation
 from lsm2.progress import PlainConsole
 
+LONGEST_LINE = 1000
+"""Columns of a table with however many other runs."""
+
 
 def show_evaluation(evaluation: Evaluation) -> None:
     """Print tasks x methods; an asterisk and bold type mark the best method that sees one day only."""
@@ -20,7 +23,7 @@ def show_evaluation(evaluation: Evaluation) -> None:
     )
     table.add_column("task", no_wrap=True)
     for method in evaluation.methods.values():
-        table.add_column(method.marked_label, justify="right", min_width=len("0.000*"), overflow="fold")
+        table.add_column(method.marked_label, justify="right", min_width=len("training"), overflow="fold")
     table.add_column("minutes", justify="right", no_wrap=True)
     for name, task in evaluation.scored.items():
         best = task.best_methods()
@@ -31,7 +34,9 @@ def show_evaluation(evaluation: Evaluation) -> None:
         table.add_row(name, *cells, f"{task.aim.num_minutes:,}")
     console = PlainConsole()
     # With many other runs the lines are longer than the terminal, rather than their numbers cut.
-    console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
+    console.width = max(
+        console.width, Measurement.get(console, console.options.update(width=LONGEST_LINE), table).minimum
+    )
     console.print(table)
     console.print(
         "* the best method that sees one day; † sees the person's other days; about 1: the training mean"
