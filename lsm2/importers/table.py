@@ -9,11 +9,11 @@ from pathlib import Path
 
 from lsm2.data.day_grid import Rows
 from lsm2.data.store import DayStore
+from lsm2.data.tables.file import TableFile, find_files
 from lsm2.data.tables.rows import TableLayout, TableReader
 from lsm2.data.wall_clock import WallClock
 from lsm2.errors import InputError
 from lsm2.importers.pipeline import ADVICE, ImportOptions, import_rows
-from lsm2.data.tables.file import TableFile, find_files
 
 
 @dataclass(frozen=True)
