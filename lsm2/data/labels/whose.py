@@ -95,8 +95,8 @@ def read_dates(columns: Columns, rows: np.ndarray) -> Whose:
     except pa.ArrowException:
         at = first_failing(cells, _as_dates)
         raise InputError(
-            f"{columns.place(int(rows[at]))}, column 'date': {cells[at].as_py()} is not a date; write ISO 8601, "
-            "2024-03-01"
+            f"{columns.place(int(rows[at]))}, column 'date': {cells[at].as_py()} is not a date; write "
+            "ISO 8601, 2024-03-01"
         ) from None
     return Whose(rows, dates.to_numpy(zero_copy_only=False).astype("datetime64[D]"), None)
 
@@ -117,8 +117,8 @@ def read_spans(columns: Columns, rows: np.ndarray, left_out: dict[str, int]) -> 
     backwards = spans[:, 1] <= spans[:, 0]
     if backwards.any():
         raise InputError(
-            f"{columns.place(int(rows[backwards.argmax()]))}: the interval does not end after its start; give "
-            "start and end with their dates, also past midnight"
+            f"{columns.place(int(rows[backwards.argmax()]))}: the interval does not end after its start; "
+            "give start and end with their dates, also past midnight"
         )
     if not keep.all():
         left_out["in the hour that happens twice when clocks go back"] = int((~keep).sum())
