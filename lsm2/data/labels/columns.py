@@ -6,14 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from lsm2.data.tables.file import CSV_SUFFIXES, MISSING_WORDS, PARQUET_SUFFIXES, TableFile
 from lsm2.errors import InputError
 
+pc: Any = pyarrow.compute
+"""Its functions are made when it is imported; type checkers know none of them."""
 MOST_TEXTS_OF_A_COVARIATE = 20
 
 
@@ -71,7 +74,7 @@ class Columns:
         )
 
     def _from_text(self, name: str, cells: pa.Array) -> pa.Array:
-        cells = pc.call_function("utf8_trim_whitespace", [cells])
+        cells = pc.utf8_trim_whitespace(cells)
         missing = pc.is_in(cells, value_set=pa.array(MISSING_WORDS, cells.type))
         cells = pc.if_else(missing, pa.scalar(None, cells.type), cells)
         if pc.all(

@@ -1,4 +1,5 @@
 """From a column of labels to numbers or classes: their kind, and whether they can be predicted."""
+
 from __future__ import annotations
 
 from typing import Literal, get_args

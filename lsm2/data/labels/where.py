@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from lsm2.data.labels.columns import Columns
 from lsm2.data.tables.file import TableFile
 from lsm2.errors import InputError
 
+pc: Any = pyarrow.compute
+"""Its functions are made when it is imported; type checkers know none of them."""
 _BACKTICKED = re.compile(r"`([^`]+)`")
 _COMPARISONS = {
     ast.Eq: pc.equal,

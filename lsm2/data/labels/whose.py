@@ -85,7 +85,9 @@ def read_dates(columns: Columns, rows: np.ndarray) -> Whose:
     cells = columns.cells("date").take(pa.array(rows))
     empty = cells.is_null().to_numpy(zero_copy_only=False)
     if empty.any():
-        raise InputError(f"{columns.place(rows[empty.argmax()])}, column 'date' is empty; every row needs it")
+        raise InputError(
+            f"{columns.place(int(rows[empty.argmax()]))}, column 'date' is empty; every row needs it"
+        )
     if pa.types.is_large_string(cells.type):
         cells = pc.call_function("utf8_trim_whitespace", [cells])
     try:
@@ -93,8 +95,8 @@ def read_dates(columns: Columns, rows: np.ndarray) -> Whose:
     except pa.ArrowException:
         at = first_failing(cells, _as_dates)
         raise InputError(
-            f"{columns.place(rows[at])}, column 'date': {cells[at].as_py()} is not a date; write ISO 8601, "
-            "2024-03-01"
+            f"{columns.place(int(rows[at]))}, column 'date': {cells[at].as_py()} is not a date; write "
+            "ISO 8601, 2024-03-01"
         ) from None
     return Whose(rows, dates.to_numpy(zero_copy_only=False).astype("datetime64[D]"), None)
 
@@ -105,7 +107,9 @@ def read_spans(columns: Columns, rows: np.ndarray, left_out: dict[str, int]) -> 
     times, keep = [], np.ones(len(rows), dtype=bool)
     for name in ("start", "end"):
         clock = WallClock(LOCAL, name, _ZONE_ADVICE)
-        seconds, once = clock.seconds(columns.cells(name).take(chosen), lambda row: columns.place(rows[row]))
+        seconds, once = clock.seconds(
+            columns.cells(name).take(chosen), lambda row: columns.place(int(rows[row]))
+        )
         times.append(seconds)
         keep &= once
     # Whole minutes: those that the interval touches.
@@ -113,8 +117,8 @@ def read_spans(columns: Columns, rows: np.ndarray, left_out: dict[str, int]) -> 
     backwards = spans[:, 1] <= spans[:, 0]
     if backwards.any():
         raise InputError(
-            f"{columns.place(rows[backwards.argmax()])}: the interval does not end after its start; give "
-            "start and end with their dates, also past midnight"
+            f"{columns.place(int(rows[backwards.argmax()]))}: the interval does not end after its start; "
+            "give start and end with their dates, also past midnight"
         )
     if not keep.all():
         left_out["in the hour that happens twice when clocks go back"] = int((~keep).sum())

@@ -39,7 +39,8 @@ def test_few_integers_are_classes_by_size_and_many_are_numbers(read):
 
 
 def test_missing_labels_and_days_that_are_not_there_are_left_out_and_counted(read):
-    rows = "p0,2024-01-01,0\np1,2024-01-01,1\np2,2024-01-02,0\np3,2024-01-02,1\np0,2024-01-02,NA\np1,2023-01-01,1\n"
+    rows = "p0,2024-01-01,0\np1,2024-01-01,1\np2,2024-01-02,0\np3,2024-01-02,1\n"
+    rows += "p0,2024-01-02,NA\np1,2023-01-01,1\n"
     labels = read("subject,date,y\n" + rows)
     assert labels.dates == ("2024-01-01", "2024-01-01", "2024-01-02", "2024-01-02")
     assert labels.left_out == {"label missing": 1, "on a day that the store has not": 1}

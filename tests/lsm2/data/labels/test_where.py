@@ -4,7 +4,12 @@ import pytest
 
 from lsm2.errors import InputError
 
-TEXT = "subject,y,age,sex,blood pressure,adult\np0,0,30,f,120,true\np1,1,,m,130,false\np2,0.5,50,m,,true\np3,2,60,f,110,true\n"
+TEXT = """subject,y,age,sex,blood pressure,adult
+p0,0,30,f,120,true
+p1,1,,m,130,false
+p2,0.5,50,m,,true
+p3,2,60,f,110,true
+"""
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_short_days_have_features_too(small_store, tmp_path):
 
 @pytest.mark.slow
 def test_age_and_activity_are_in_the_features_of_real_people(tmp_path, shared_data, mmash_intervals):
-    """Ridge finds age (r above .7 on other people) and logistic regression six activities (macro-F1 above .40)."""
+    """On other people, ridge finds age (r above .7) and logistic regression activities (F1 above .4)."""
     pytest.importorskip("sklearn")
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, RidgeCV
