@@ -46,7 +46,9 @@ def untrained(model: LSM2, seed: int = 0) -> LSM2:
     """The same architecture and normalisation with weights as drawn at the start of training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LSM2(model.config, model.normalization).to(next(model.parameters()).device).eval()
+        return (
+            LSM2(model.config, model.normalization, model.gap_fill).to(next(model.parameters()).device).eval()
+        )
 
 
 class PooledTokens:

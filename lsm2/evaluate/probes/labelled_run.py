@@ -5,7 +5,7 @@ recorded.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +15,21 @@ import torch
 from lsm2.data.labels import Labels
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.embeddings import Pooling, embed_labelled, untrained
+from lsm2.evaluate.embeddings import Pooling, embed_labelled, num_cells, untrained
 from lsm2.evaluate.machine import describe_machine, describe_versions
+from lsm2.evaluate.methods import name_runs
 from lsm2.evaluate.probes.features import summary_features, wear_features
 from lsm2.evaluate.probes.folds import NUM_FOLDS
-from lsm2.evaluate.probes.methods import AIM, COVARIATES, RANDOM_INIT, SUMMARY, WEAR, methods_of
-from lsm2.evaluate.probes.probe import compare_methods, fractions_of
+from lsm2.evaluate.probes.methods import (
+    AIM,
+    COVARIATES,
+    RANDOM_INIT,
+    SUMMARY,
+    WEAR,
+    ProbeMethod,
+    methods_of,
+)
+from lsm2.evaluate.probes.probe import Compared, compare_methods, fractions_of
 from lsm2.evaluate.probes.results import FORMAT_VERSION, MethodNote, ProbeResult, ProbeSettings
 from lsm2.evaluate.trained_run import trained_model
 from lsm2.files import read_json, write_json
@@ -63,13 +72,14 @@ def probe_run(
         WEAR: wear_features(store, labels, progress=progress),
     }
     notes = {}
-    for other in against:
-        name = other.path.resolve().name
-        if name in features or name in notes:
-            raise InputError(f"{other.path} has the name of another method, {name!r}; rename the folder")
-        other_model = trained_model(other).to(device)
-        features[name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
-        notes[name] = f"The embeddings of another run, {name}, frozen."
+    other_models = [trained_model(other).to(device) for other in against]
+    filled = [
+        (str(other.path), model.config.fill_gaps) for other, model in zip(against, other_models, strict=True)
+    ]
+    for other, other_model, named in zip(against, other_models, name_runs(filled), strict=True):
+        features[named.name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
+        first = "" if named.fill_gaps == "none" else ", trained on days whose gaps were filled first"
+        notes[named.name] = f"The frozen embeddings of another run, {named.run}{first}."
     if labels.covariate_names:
         features[COVARIATES] = labels.covariates
     labels, features = _with_data(labels, features, (AIM, *notes))
@@ -80,16 +90,26 @@ def probe_run(
             f"a probe needs at least {FEWEST_PEOPLE}"
         )
     methods = methods_of(set(features), notes)
-    compared = compare_methods(
-        labels, methods, features, repeats=repeats, seed=seed, pca=pca, progress=progress
-    )
-    curves = {}
-    for percent in fractions_of(labels) if thorough else ():
-        some = {name: method for name, method in methods.items() if name in IN_CURVES or name in notes}
-        curves[str(percent)] = compare_methods(
-            labels, some, features, repeats=repeats, seed=seed, pca=pca, label_percent=percent,
+    embedded = (AIM, RANDOM_INIT, *notes)
+    cells = dict.fromkeys(embedded, num_cells(model.config)) if pooling == "attentive" else {}
+
+    def compare(some: Mapping[str, ProbeMethod], percent: int) -> Compared:
+        return compare_methods(
+            labels,
+            some,
+            features,
+            repeats=repeats,
+            seed=seed,
+            pca=pca,
+            label_percent=percent,
+            num_cells=cells,
             progress=progress,
-        ).methods  # fmt: skip
+        )
+
+    compared = compare(methods, 100)
+    in_curves = {name: method for name, method in methods.items() if name in IN_CURVES or name in notes}
+    percents = fractions_of(labels) if thorough else []
+    curves = {str(percent): compare(in_curves, percent).methods for percent in percents}
     return ProbeResult(
         target=labels.target,
         kind=labels.kind,
