@@ -220,8 +220,8 @@ def embedding_table(
     *,
     progress: bool = False,
 ) -> pa.Table:
-    """A row per day (day_id, subject, date), person (subject) or interval of a file (subject, start, end), with
-    its embedding.
+    """A row per day (day_id, subject, date), person (subject) or interval of a file (subject, start, end),
+    with its embedding.
     """
     if intervals is not None:
         subjects, spans = read_intervals(intervals, store)

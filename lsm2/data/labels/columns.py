@@ -1,6 +1,7 @@
 """Columns of a label file: all rows at once, each column as numbers or as text."""
 
-# pyright: reportAttributeAccessIssue=false  (pyarrow.compute makes its functions at import)
+# pyarrow.compute makes its functions at import, where pyright does not see them.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

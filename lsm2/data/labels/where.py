@@ -1,6 +1,7 @@
 """Conditions on the rows of a label file, such as `age_years >= 20 and sex == "female"`."""
 
-# pyright: reportAttributeAccessIssue=false  (pyarrow.compute makes its functions at import)
+# pyarrow.compute makes its functions at import, where pyright does not see them.
+# pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
 

@@ -18,9 +18,10 @@ from lsm2.evaluate.probes.folds import split_by_person
 INNER_FOLDS = 5
 RIDGE_STRENGTHS = (*(10.0**power for power in range(-1, 6)), 1e12)
 LOGISTIC_STRENGTHS = (1e-12, *(10.0**power for power in range(-5, 2)))
-"""Of scikit-learn's C, whose inverse is the penalty. The weakest heads say the same of everyone, as is best for
-features that tell nothing: otherwise such a head repeats the chance of its training people, which is the
-opposite of that of the test people, and scores below chance.
+"""Of scikit-learn's C, whose inverse is the penalty.
+
+The weakest heads say the same of everyone, as is best for features that tell nothing: any other head repeats
+the chance of its training people, which is the opposite of the test people's, and scores below chance.
 """
 DIGITS = 6
 """Of predictions: what a head says of everyone is a tie."""

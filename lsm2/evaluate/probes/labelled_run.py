@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lsm2.config import FillGaps
 from lsm2.data.labels import Labels
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
@@ -73,7 +74,7 @@ def probe_run(
     }
     notes = {}
     other_models = [trained_model(other).to(device) for other in against]
-    filled = [
+    filled: list[tuple[str, FillGaps]] = [
         (str(other.path), model.config.fill_gaps) for other, model in zip(against, other_models, strict=True)
     ]
     for other, other_model, named in zip(against, other_models, name_runs(filled), strict=True):
@@ -91,7 +92,7 @@ def probe_run(
         )
     methods = methods_of(set(features), notes)
     embedded = (AIM, RANDOM_INIT, *notes)
-    cells = dict.fromkeys(embedded, num_cells(model.config)) if pooling == "attentive" else {}
+    cells: dict[str, int] = dict.fromkeys(embedded, num_cells(model.config)) if pooling == "attentive" else {}
 
     def compare(some: Mapping[str, ProbeMethod], percent: int) -> Compared:
         return compare_methods(

@@ -37,7 +37,8 @@ PROBE_METHODS: dict[str, ProbeMethod] = {
             "summary_features",
             "summary statistics",
             "#c8441b",
-            "A page of statistics of every signal: mean, spread, quantiles, daily profile, variability, wear.",
+            "A page of statistics of every signal: mean, spread, quantiles, daily profile, variability, "
+            "wear.",
             (SUMMARY,),
         ),
         ProbeMethod(
