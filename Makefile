@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY = PASSIVE
 .PHONY: help demo test test-quick sanitize bench lint clean
 
 help:
-	@echo "make demo       simulate a cohort, train a model of 1M parameters, evaluate it, write a report"
+	@echo "make demo       simulate a cohort, train a model of 1M parameters, evaluate and probe it, write a report"
 	@echo "make test       all tests that this machine can run"
 	@echo "make test-quick most of them, without compilers and further processes, in under 90 s"
 	@echo "make bench      compare kernels and training steps with others; writes $(BENCH)/report.html"
@@ -25,9 +25,11 @@ help:
 	@echo "make clean      remove what was installed, built and trained here"
 
 demo: .venv/installed
-	$(LSM2) simulate $(RUN)/cohort --people 60 --days-per-person 14 --seed 0 --replace
+	$(LSM2) simulate $(RUN)/cohort --people 120 --days-per-person 7 --seed 0 --replace
 	$(LSM2) pretrain tiny --data $(RUN)/cohort --out $(RUN)/run --resume --steps 1000 --learning-rate 2e-3 --max-visible 256 --max-queries 128
 	$(LSM2) evaluate $(RUN)/run --data $(RUN)/cohort
+	$(LSM2) probe $(RUN)/run --data $(RUN)/cohort --labels $(RUN)/cohort/labels.csv --target age --covariates sex
+	$(LSM2) probe $(RUN)/run --data $(RUN)/cohort --labels $(RUN)/cohort/labels.csv --target hypertension --covariates age sex
 	$(LSM2) report $(RUN)/run
 
 # Two processes, as measured: 60 s instead of 98 s for test-quick on 2 cores. The benchmarks' tests run alone, because

@@ -42,7 +42,7 @@ def test_commands_and_examples_of_a_trained_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     short = ["--steps", "2", "--num-workers", "0"]
     for page, start, more in (
-        ("README.md", "simulate cohort", ["--people", "4", "--days-per-person", "2"]),
+        ("README.md", "simulate cohort", ["--people", "12", "--days-per-person", "2"]),
         ("README.md", "info cohort", []),
         ("README.md", "pretrain tiny --data cohort", short),
         ("docs/train.md", "pretrain tiny --data cohort --out runs/first", [*short, "--resume"]),
@@ -50,6 +50,10 @@ def test_commands_and_examples_of_a_trained_model(tmp_path, monkeypatch):
         ("docs/train.md", "pretrain tiny --data cohort --out runs/filled", short),
         ("docs/evaluate.md", "evaluate runs/first --data cohort --against", ["--tasks", "random_80"]),
         ("docs/evaluate.md", "plot runs/first", []),
+        ("docs/probe.md", "embed runs/first --data cohort --out days.parquet", []),
+        ("docs/probe.md", "embed runs/first --data cohort --out people.parquet", []),
+        ("docs/probe.md", "probe runs/first", ["--repeats", "1"]),
+        ("README.md", "probe runs/first", ["--repeats", "1"]),
         ("README.md", "report runs/first", []),
     ):
         assert main([*command(page, start), *more]) == 0

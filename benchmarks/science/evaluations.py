@@ -1,8 +1,9 @@
-"""Evaluations of models as rows of a CSV: `python -m benchmarks.science.evaluations NAME=RUN/evaluation.json
---csv FILE`
+"""Evaluations and probes of models as rows of a CSV: `python -m benchmarks.science.evaluations
+NAME=RUN/evaluation.json NAME=RUN/probes/TARGET.json --csv FILE`
 
 Each task becomes a race whose ways are the methods, with their squared and absolute errors, and so does each
-signal of the tasks `SIGNALS_OF`. The machine of the rows is this one, though errors do not depend on it.
+signal of the tasks `SIGNALS_OF`; each probed label becomes a race whose ways are the methods, with their metrics.
+The machine of the rows is this one, though errors do not depend on it.
 """
 
 import datetime
@@ -35,6 +36,21 @@ def races_of(name: str, evaluation: dict[str, Any]) -> Iterator[Race]:
             )
 
 
+def probe_race(name: str, probe: dict[str, Any]) -> Race:
+    """Of a file of probes/: metrics with intervals, and the model's minus each method's as METRIC_minus."""
+    ways = {}
+    for method, metrics in probe["methods"].items():
+        numbers: dict[str, Any] = {}
+        differences = probe["aim_minus"].get(method, {})
+        for metric, score in [*metrics.items(), *((f"{m}_minus", score) for m, score in differences.items())]:
+            if score["mean"] is not None:
+                numbers |= {metric: score["mean"], f"{metric}_low": score["low"], f"{metric}_high": score["high"]}
+        ways[method] = numbers
+    params = {name: probe[name] for name in ("target", "kind", "level", "num_people", "num_labelled")}
+    pooling = probe["settings"]["pooling"]
+    return Race("probe", f"{name}, {probe['target']}", {"model": name, "pooling": pooling, **params}, ways)
+
+
 def numbers_of(errors: dict[str, Any]) -> dict[str, Any]:
     """What a row holds."""
     numbers = {name: errors[name] for name in NUMBERS if errors.get(name) is not None}
@@ -54,9 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not Path(file).is_file():
             parser.error(f"{text}: {file or 'nothing'} is no file; write NAME=RUN/evaluation.json")
         evaluation = json.loads(Path(file).read_bytes())
-        runs.append(Results(Path(file), f"evaluation_{name}", machine, list(races_of(name, evaluation))))
+        if "generative" in evaluation:
+            races = list(races_of(name, evaluation))
+            runs.append(Results(Path(file), f"evaluation_{name}", machine, races))
+        else:
+            run = f"probe_{name}_{evaluation['target']}"
+            runs.append(Results(Path(file), run, machine, [probe_race(name, evaluation)]))
     write_csv(args.csv, runs)
-    print(f"{args.csv}: {len(runs)} evaluations, {sum(len(run.races) for run in runs)} rows of tasks")
+    print(f"{args.csv}: {len(runs)} evaluations and probes, {sum(len(run.races) for run in runs)} races")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Tables of what models learn in README.md and RESULTS.md; see benchmarks/pages.py."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from benchmarks.measure.results import find_results
 from benchmarks.measure.saved_rows import RESULTS, read_rows
@@ -14,6 +15,8 @@ from benchmarks.science.time_to_quality_report import (
     races_of,
 )
 from lsm2.evaluate import methods
+from lsm2.evaluate.probes import metrics
+from lsm2.evaluate.probes.methods import PROBE_METHODS
 
 METHODS = {name: method.marked_label for name, method in methods.METHODS.items()}
 VARIANTS = {
@@ -117,6 +120,43 @@ def real_data(name: str, tasks_by_signal: Sequence[str]) -> str:
         signals = {signal: errors for (task, signal), errors in found.items() if task == wanted and signal}
         rows += [error_row(f"{wanted}: {signal}", errors) for signal, errors in signals.items()]
     return markdown((name, *METHODS.values()), rows)
+
+
+
+def probes(model: str, targets: Sequence[str]) -> str:
+    """Methods by labels: the first metric of each with its interval, the best bold; then the model's minus some
+    methods'.
+    """
+    columns = {}
+    for target in targets:
+        frame = read_rows("probe", f"probe_{model}_{target}")
+        metric = metrics.METRICS[frame["param.kind"].iloc[0]][0]
+        columns[target] = metric, frame.set_index("way")
+    names = [name for name in PROBE_METHODS if any(name in frame.index for _, frame in columns.values())]
+    header = [
+        f"{target} ({metrics.LABELS[metric]}, {frame['param.num_people'].iloc[0]} people)"
+        for target, (metric, frame) in columns.items()
+    ]
+    rows = []
+    for name in names:
+        cells = []
+        for metric, frame in columns.values():
+            best = name in frame.index and frame.loc[name, metric] == frame[metric].max()
+            text = _interval_cell(frame, name, metric)
+            cells.append(f"**{text}**" if best else text)
+        rows.append((PROBE_METHODS[name].label, *cells))
+    for name in ("random_init", "summary_boosting", "covariates"):
+        if name in names:
+            cells = [_interval_cell(frame, name, f"{metric}_minus", "+") for metric, frame in columns.values()]
+            rows.append((f"AIM minus {PROBE_METHODS[name].label}", *cells))
+    return markdown((model, *header), rows)
+
+
+def _interval_cell(frame: Any, name: str, metric: str, sign: str = "") -> str:
+    if name not in frame.index:
+        return "-"
+    mean, low, high = (float(frame.loc[name, f"{metric}{end}"]) for end in ("", "_low", "_high"))
+    return f"{mean:{sign}.2f} [{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 TABLES = {
