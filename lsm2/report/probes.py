@@ -63,7 +63,7 @@ def whom(result: ProbeResult) -> str:
 
 
 def show_probe(result: ProbeResult) -> None:
-    """Print methods x metrics; an asterisk and bold type mark the best."""
+    """Print methods x metrics, the first with its interval; an asterisk and bold type mark the best."""
     metrics = METRICS[result.kind]
     shown = Table(title=f"{result.target} ({result.kind}): {whom(result)}", title_justify="left")
     shown.add_column("method", no_wrap=True)
@@ -73,7 +73,8 @@ def show_probe(result: ProbeResult) -> None:
     for name, found in result.methods.items():
         cells = []
         for metric in metrics:
-            text = _with_interval(found[metric])
+            score = found[metric]
+            text = _with_interval(score) if metric == metrics[0] else _number(score)
             cells.append(Text(f"{text}*", "bold") if name in best(result.methods, metric) else f"{text} ")
         difference = "" if name == AIM else _with_interval(result.aim_minus[name][metrics[0]], signed=True)
         shown.add_row(result.shown_as[name].label, *cells, difference)
