@@ -1,6 +1,6 @@
 """Tables of what models learn in README.md and RESULTS.md; see benchmarks/pages.py."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.measure.results import find_results
@@ -33,6 +33,7 @@ VARIANTS = {
     "full": "`--decoder full`",
     "paper": "the paper's decoder, initialisation and positions",
 }
+PLANTED = ("age", "sex", "bmi", "resting_heart_rate", "hypertension", "anxiety", "activity")
 DEMO_TASKS = {
     "random_80": "80 % of tokens",
     "temporal_interpolation_60": "60 minutes",
@@ -91,25 +92,20 @@ def evaluation(name: str) -> dict[tuple[str, str], dict[str, float]]:
     return {key: {method: float(error) for _, _, method, error in group} for key, group in cells}
 
 
-def error_row(title: str, errors: dict[str, float], methods: Iterable[str] = METHODS) -> tuple[str, ...]:
+def error_row(title: str, errors: dict[str, float]) -> tuple[str, ...]:
     """One cell for each method, the lowest bold."""
     lowest = min(errors.values())
     cells = (
-        f"**{errors[name]:.2f}**" if errors[name] == lowest else f"{errors[name]:.2f}" for name in methods
+        f"**{errors[name]:.2f}**" if errors[name] == lowest else f"{errors[name]:.2f}" for name in METHODS
     )
     return (title, *cells)
 
 
 def demo() -> str:
-    """Squared errors of some tasks; of AIM also after longer training."""
-    others = {method: title for method, title in METHODS.items() if method != "aim"}
-    columns = {"aim": "AIM", "aim_longer": "AIM, 7000 steps"} | others
-    errors, longer = evaluation("demo"), evaluation("demo_7000_steps")
-    rows = [
-        error_row(title, errors[task, ""] | {"aim_longer": longer[task, ""]["aim"]}, columns)
-        for task, title in DEMO_TASKS.items()
-    ]
-    return markdown(("hidden", *columns.values()), rows)
+    """Squared errors of some tasks."""
+    errors = evaluation("demo")
+    rows = [error_row(title, errors[task, ""]) for task, title in DEMO_TASKS.items()]
+    return markdown(("hidden", *METHODS.values()), rows)
 
 
 def real_data(name: str, tasks_by_signal: Sequence[str]) -> str:
@@ -163,6 +159,11 @@ TABLES = {
     "time_to_quality": time_to_quality,
     "decoders": decoders,
     "demo": demo,
+    "probes_demo": lambda: probes("demo", PLANTED),
+    "probes_nhanes": lambda: probes("nhanes", ["age_years", "bmi", "sex", "hypertension_told"]),
+    "probes_intervals": lambda: "\n\n".join(
+        (probes("mmash", ["activity", "anxiety_trait", "daily_stress"]), probes("nurse_e4", ["stress_level"]))
+    ),
     "nurse_e4": lambda: real_data("nurse_e4", ["random_80"]),
     "covid_fitbit": lambda: real_data("covid_fitbit", ["random_80", "signal_imputation_1"]),
 }

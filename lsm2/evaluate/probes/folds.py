@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -40,11 +41,20 @@ def split_by_person(
     """One round of folds; fewer than `num_folds` where there are fewer people."""
     from sklearn.model_selection import StratifiedGroupKFold
 
+    number = np.unique(np.asarray(people), return_inverse=True)[1]
+    num_people = int(number.max()) + 1
+    num_folds = min(num_folds, num_people)
     strata = values
     if kind == "regression":
-        edges = np.quantile(values, np.linspace(0, 1, STRATA + 1)[1:-1])
+        num_strata = max(1, min(STRATA, num_people // num_folds))
+        edges = np.quantile(values, np.linspace(0, 1, num_strata + 1)[1:-1])
         strata = np.searchsorted(edges, values, side="right")
-    number = np.unique(np.asarray(people), return_inverse=True)[1]
-    folds = StratifiedGroupKFold(min(num_folds, int(number.max()) + 1), shuffle=True, random_state=seed)
-    for train, test in folds.split(np.zeros(len(values)), strata, number):
+    if np.unique(strata, return_counts=True)[1].max() < num_folds:
+        strata = np.zeros(len(values))
+    folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # A class of fewer people than folds is missing from some.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = list(folds.split(np.zeros(len(values)), strata, number))
+    for train, test in parts:
         yield Fold(train, test)
