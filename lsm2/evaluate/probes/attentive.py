@@ -1,4 +1,4 @@
-"""Attentive pooling: a few learned queries say which parts of a day, and which signals, a label is read from."""
+"""Attentive pooling: a few learned queries say which parts of a day, and which signals, tell a label."""
 
 from __future__ import annotations
 

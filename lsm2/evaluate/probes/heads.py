@@ -18,9 +18,9 @@ from lsm2.evaluate.probes.folds import split_by_person
 INNER_FOLDS = 5
 RIDGE_STRENGTHS = (*(10.0**power for power in range(-1, 6)), 1e12)
 LOGISTIC_STRENGTHS = (1e-12, *(10.0**power for power in range(-5, 2)))
-"""Of scikit-learn's C, whose inverse is the penalty. The weakest heads say the same of everyone, as is best for
-features that tell nothing: otherwise such a head repeats the chance of its training people, which is the
-opposite of that of the test people, and scores below chance.
+"""Of scikit-learn's C, whose inverse is the penalty. The weakest heads say the same of everyone, as is best
+for features that tell nothing: otherwise such a head repeats the chance of its training people, which is
+the opposite of that of the test people, and scores below chance.
 """
 DIGITS = 6
 """Of predictions: what a head says of everyone is a tie."""
@@ -56,7 +56,10 @@ def fit_predict(
     head: "linear" or "boosting". blocks: features (examples, F) each, NaN where undefined; a linear head
     reduces each block of more than `pca` features to so many components (0: none is reduced). num_cells:
     of each block, into how many cells its features divide for attentive pooling, 0 for none; () for no block.
+    Training examples of one class alone give that class for certain.
     """
+    if kind in ("binary", "multiclass") and len(np.unique(values[train])) == 1:
+        return np.eye(num_classes)[np.full(len(test), int(values[train][0]))]
     if head == "boosting":
         model = _boosting(kind, len(train), seed)
         features = np.concatenate(blocks, 1)
@@ -140,7 +143,7 @@ def _likelihood(model: Any, features: np.ndarray, values: np.ndarray) -> float:
 
 
 def _fit(model: Any, features: np.ndarray, values: np.ndarray) -> Any:
-    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
     from sklearn.utils.class_weight import compute_sample_weight
 
     weights = {}
@@ -149,6 +152,9 @@ def _fit(model: Any, features: np.ndarray, values: np.ndarray) -> Any:
         weights["gradientboostingclassifier__sample_weight"] = compute_sample_weight("balanced", values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # Where one person alone has a class, a part of the inner folds lacks it: the weakest head is chosen.
+        warnings.simplefilter("ignore", FitFailedWarning)
+        warnings.filterwarnings("ignore", "One or more of the test scores are non-finite", UserWarning)
         return model.fit(features, values, **weights)
 
 

@@ -5,8 +5,10 @@ recorded.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,19 @@ import torch
 from lsm2.data.labels import Labels
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.embeddings import Pooling, embed_labelled, untrained
+from lsm2.evaluate.embeddings import Pooling, embed_labelled, num_cells, untrained
 from lsm2.evaluate.machine import describe_machine, describe_versions
 from lsm2.evaluate.probes.features import summary_features, wear_features
 from lsm2.evaluate.probes.folds import NUM_FOLDS
-from lsm2.evaluate.probes.methods import AIM, COVARIATES, RANDOM_INIT, SUMMARY, WEAR, methods_of
+from lsm2.evaluate.probes.methods import (
+    AIM,
+    COVARIATES,
+    PROBE_METHODS,
+    RANDOM_INIT,
+    SUMMARY,
+    WEAR,
+    methods_of,
+)
 from lsm2.evaluate.probes.probe import compare_methods, fractions_of
 from lsm2.evaluate.probes.results import FORMAT_VERSION, MethodNote, ProbeResult, ProbeSettings
 from lsm2.evaluate.trained_run import trained_model
@@ -27,6 +37,8 @@ from lsm2.files import read_json, write_json
 from lsm2.run_folder import RunFolder
 
 FEWEST_PEOPLE = 10
+LONGEST_NAME = 100
+"""Bytes of a label's name in a file name; most file systems allow 255 for all of it."""
 NO_DATA = "no token observed"
 IN_CURVES = ("aim", "random_init", "summary_features", "covariates")
 
@@ -52,6 +64,11 @@ def probe_run(
     Examples without an embedding are left out for every method, and counted. thorough: label-fraction
     curves too. Raises InputError for too few people, and where model and store do not fit.
     """
+    if find_spec("sklearn") is None:
+        raise InputError("probes need scikit-learn, which is not installed: pip install scikit-learn")
+    for name, value, least in (("repeats", repeats, 1), ("pca", pca, 0), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = trained_model(run).to(device)
     features = {
@@ -63,12 +80,14 @@ def probe_run(
         WEAR: wear_features(store, labels, progress=progress),
     }
     notes = {}
+    cells = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
     for other in against:
         name = other.path.resolve().name
-        if name in features or name in notes:
+        if name in features or name in PROBE_METHODS:
             raise InputError(f"{other.path} has the name of another method, {name!r}; rename the folder")
         other_model = trained_model(other).to(device)
         features[name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
+        cells[name] = num_cells(other_model.config)
         notes[name] = f"The embeddings of another run, {name}, frozen."
     if labels.covariate_names:
         features[COVARIATES] = labels.covariates
@@ -80,15 +99,16 @@ def probe_run(
             f"a probe needs at least {FEWEST_PEOPLE}"
         )
     methods = methods_of(set(features), notes)
+    cells = cells if pooling == "attentive" else {}
     compared = compare_methods(
-        labels, methods, features, repeats=repeats, seed=seed, pca=pca, progress=progress
+        labels, methods, features, repeats=repeats, seed=seed, pca=pca, num_cells=cells, progress=progress
     )
     curves = {}
     for percent in fractions_of(labels) if thorough else ():
         some = {name: method for name, method in methods.items() if name in IN_CURVES or name in notes}
         curves[str(percent)] = compare_methods(
             labels, some, features, repeats=repeats, seed=seed, pca=pca, label_percent=percent,
-            progress=progress,
+            num_cells=cells, progress=progress,
         ).methods  # fmt: skip
     return ProbeResult(
         target=labels.target,
@@ -150,8 +170,14 @@ def _with_data(
 
 
 def write_probe(run: RunFolder, result: ProbeResult) -> Path:
-    """Write probes/TARGET.json, and the same as probe.json; returns the first."""
+    """Write probes/TARGET.json, and the same as probe.json; returns the first.
+
+    A target that cannot name a file gives a name with a hash of it.
+    """
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.target)
+    if name != result.target or len(name.encode()) > LONGEST_NAME:
+        target = result.target.encode(errors="surrogatepass")
+        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(target).hexdigest()[:12]}"
     file = run.probes_folder / f"{name}.json"
     run.probes_folder.mkdir(exist_ok=True)
     for path in (file, run.path / "probe.json"):
