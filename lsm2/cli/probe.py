@@ -103,7 +103,7 @@ def probe(
         labels,
         pooling=pooling,
         against=[RunFolder(other) for other in against],
-        repeats=repeats or (10 if thorough else 3),
+        repeats=(10 if thorough else 3) if repeats is None else repeats,
         pca=pca,
         seed=seed,
         thorough=thorough,

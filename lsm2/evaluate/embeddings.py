@@ -6,7 +6,7 @@ An example without any observed token has no embedding: its row is NaN.
 from __future__ import annotations
 
 import hashlib
-import json
+import warnings
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -46,9 +46,8 @@ def untrained(model: LSM2, seed: int = 0) -> LSM2:
     """The same architecture and normalisation with weights as drawn at the start of training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return (
-            LSM2(model.config, model.normalization, model.gap_fill).to(next(model.parameters()).device).eval()
-        )
+        fresh = LSM2(model.config, model.normalization, model.gap_fill)
+    return fresh.to(next(model.parameters()).device).eval()
 
 
 class PooledTokens:
@@ -158,15 +157,27 @@ def cached_days(
     there.
 
     The file is named by hashes of the model, the store and the pooling, so that it is never stale; name is
-    `trained` or `untrained`.
+    `trained` or `untrained`. A damaged file is written anew, with a warning.
     """
     path = run.embeddings_folder / f"{name}-{pooling}-{_hash_of(run, name)}-{_hash_of_store(store)}.parquet"
     if path.is_file():
-        return matrix(pq.read_table(path)["embedding"])
+        cached = _read_cache(path, len(store))
+        if cached is not None:
+            return cached
+        warnings.warn(f"{path} is damaged; its embeddings are computed anew", stacklevel=2)
     found = embed_days(model, store, range(len(store)), pooling, progress=progress)
     path.parent.mkdir(exist_ok=True)
     write_whole(path, lambda part: pq.write_table(day_table(store, found), part))
     return found
+
+
+def _read_cache(path: Path, num_days: int) -> np.ndarray | None:
+    """The embeddings in a file of `cached_days`, None where it is damaged."""
+    try:
+        found = matrix(pq.read_table(path)["embedding"])
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
+        return None
+    return found if len(found) == num_days else None
 
 
 def people_of_days(embeddings: np.ndarray, subjects: Sequence[str], people: Sequence[str]) -> np.ndarray:
@@ -268,11 +279,11 @@ def _present(tokens: np.ndarray) -> np.ndarray:
 
 
 def _hash_of(run: RunFolder, name: str) -> str:
-    if name == "trained":
-        files = sorted(file for file in run.model_folder.iterdir() if file.is_file())
-        text = "".join(file_sha256(file) for file in files)
-    else:
-        text = name + json.dumps(run.config["model"]) + file_sha256(run.model_folder / "signals.json")
+    """Of the files of the model; of its settings alone where its weights are not trained."""
+    files = sorted(file for file in run.model_folder.iterdir() if file.is_file())
+    if name != "trained":
+        files = [file for file in files if file.suffix == ".json"]
+    text = name + "".join(file_sha256(file) for file in files)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

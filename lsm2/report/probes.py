@@ -29,22 +29,18 @@ EXPLANATION = (
 def verdict(result: ProbeResult) -> list[str]:
     """What the probe says in words: the best method, and whether the model differs from the others."""
     metric = METRICS[result.kind][0]
-    winners = sorted(result.shown_as[name].label for name in best(result.methods, metric))
+    labels = _labels(result)
+    winners = sorted(labels[name] for name in best(result.methods, metric))
     lines = [
         f"{spelled_out(result.target)}: best {LABELS[metric]} by {' and '.join(winners)}, "
-        + ", ".join(
-            f"{result.shown_as[name].label} {_number(found[metric])}"
-            for name, found in result.methods.items()
-        )
+        + ", ".join(f"{labels[name]} {_number(found[metric])}" for name, found in result.methods.items())
     ]
     apart = {name: found[metric] for name, found in result.aim_minus.items() if _differs(found[metric])}
     for word, sign in (("above", 1), ("below", -1)):
-        names = [
-            result.shown_as[name].label for name, score in apart.items() if np.sign(score.mean or 0) == sign
-        ]
+        names = [labels[name] for name, score in apart.items() if np.sign(score.mean or 0) == sign]
         if names:
             lines.append(f"AIM's {LABELS[metric]} is {word} that of {', '.join(names)}.")
-    alike = [result.shown_as[name].label for name in result.aim_minus if name not in apart]
+    alike = [labels[name] for name in result.aim_minus if name not in apart]
     if alike:
         lines.append(f"AIM is not told apart from {', '.join(alike)} on these people.")
     return [printable(line) for line in lines]
@@ -85,15 +81,15 @@ def show_probe(result: ProbeResult) -> None:
 
 def probe_section(result: ProbeResult) -> str:
     """A label's part of the page: sentences, the table, and what the methods are."""
-    metrics = METRICS[result.kind]
+    metrics, labels = METRICS[result.kind], _labels(result)
     rows = []
     for name, found in result.methods.items():
         marks = ["best" if name in best(result.methods, metric) else "" for metric in metrics]
         difference = "" if name == AIM else _with_interval(result.aim_minus[name][metrics[0]], signed=True)
         cells = [_with_interval(found[metric]) for metric in metrics]
-        rows.append(([result.shown_as[name].label, *cells, difference], ["", *marks, ""]))
+        rows.append(([labels[name], *cells, difference], ["", *marks, ""]))
     header = ["method", *(LABELS[metric] for metric in metrics), f"AIM minus it, {LABELS[metrics[0]]}"]
-    notes = [(note.label, note.note) for note in result.shown_as.values()]
+    notes = [(printable(note.label), printable(note.note)) for note in result.shown_as.values()]
     colours = [note.colour for note in result.shown_as.values()]
     settings = result.settings
     how = (
@@ -135,8 +131,8 @@ def _draw_scores(axes, result: ProbeResult, metric: str, named: bool) -> None:
         colour = result.shown_as[name].colour
         axes.plot([score.low, score.high], [row, row], color=colour, linewidth=2)
         axes.plot(score.mean, row, "o", color=colour)
-    labels = [result.shown_as[name].label for name in names] if named else [""] * len(names)
-    axes.set_yticks(range(len(names)), labels)
+    labels = _labels(result)
+    axes.set_yticks(range(len(names)), [labels[name] if named else "" for name in names])
     axes.set_ylim(-0.5, len(names) - 0.5)
     chance = {"auroc": 0.5, "r": 0.0}.get(metric)
     if metric == "balanced_accuracy":
@@ -153,13 +149,18 @@ def _draw_curves(axes, result: ProbeResult, metric: str) -> None:
         means.append(result.methods[name][metric].mean)
         note = result.shown_as[name]
         values = [np.nan if mean is None else mean for mean in means]
-        axes.plot([*map(int, percents), 100], values, "o-", color=note.colour, label=note.label)
+        axes.plot([*map(int, percents), 100], values, "o-", color=note.colour, label=printable(note.label))
     axes.set_xscale("log")
     axes.set_xticks([*map(int, percents), 100], [f"{percent} %" for percent in [*percents, 100]])
     axes.minorticks_off()
     axes.set_xlabel("labels kept, of the people that a probe is fitted on")
     axes.set_ylabel(LABELS[metric])
     axes.legend(loc="best")
+
+
+def _labels(result: ProbeResult) -> dict[str, str]:
+    """What each method is called; names of other runs may hold anything."""
+    return {name: printable(note.label) for name, note in result.shown_as.items()}
 
 
 def _number(score: Score) -> str:

@@ -1,4 +1,4 @@
-"""Attentive pooling: a few learned queries say from which hours and signals a label is read."""
+"""Attentive pooling: a few learned queries say which parts of a day, and which signals, tell a label."""
 
 from __future__ import annotations
 
@@ -100,8 +100,9 @@ def _reduced(cells: np.ndarray, present: np.ndarray, train: np.ndarray) -> np.nd
     from sklearn.preprocessing import StandardScaler
 
     known = cells[train][present[train]]
-    width = min(WIDTH, *known.shape)
-    reduce = make_pipeline(StandardScaler(), PCA(width, whiten=True, random_state=0)).fit(known)
+    reduce = make_pipeline(StandardScaler(), PCA(min(WIDTH, *known.shape), whiten=True, random_state=0))
+    reduce.fit(known)
+    width = len(reduce[-1].components_)
     reduced = np.zeros((*present.shape, width), np.float32)
     reduced[present] = reduce.transform(cells[present])
     return reduced

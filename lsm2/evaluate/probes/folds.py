@@ -12,7 +12,9 @@ from lsm2.data.labels import Labels
 
 NUM_FOLDS = 5
 STRATA = 5
-"""Groups of about equal size into which numbers are cut, so that every fold holds small and large ones."""
+"""Groups of about equal size into which numbers are cut, so that every fold holds small and large ones; fewer
+where a group would have fewer examples than there are folds.
+"""
 
 
 class Fold(NamedTuple):
@@ -42,19 +44,18 @@ def split_by_person(
     from sklearn.model_selection import StratifiedGroupKFold
 
     number = np.unique(np.asarray(people), return_inverse=True)[1]
-    num_people = int(number.max()) + 1
-    num_folds = min(num_folds, num_people)
+    num_folds = min(num_folds, int(number.max()) + 1)
     strata = values
     if kind == "regression":
-        num_strata = max(1, min(STRATA, num_people // num_folds))
+        num_strata = max(1, min(STRATA, len(values) // num_folds))
         edges = np.quantile(values, np.linspace(0, 1, num_strata + 1)[1:-1])
         strata = np.searchsorted(edges, values, side="right")
     if np.unique(strata, return_counts=True)[1].max() < num_folds:
+        # Every class has fewer examples than there are folds: scikit-learn refuses to spread them.
         strata = np.zeros(len(values))
     folds = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # A class of fewer people than folds is missing from some.
+        # A rare class is missing from some folds, which the scores of a fold allow for.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        parts = list(folds.split(np.zeros(len(values)), strata, number))
-    for train, test in parts:
-        yield Fold(train, test)
+        divided = list(folds.split(np.zeros(len(values)), strata, number))
+    yield from (Fold(train, test) for train, test in divided if len(test))

@@ -5,8 +5,10 @@ recorded.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from lsm2.evaluate.probes.folds import NUM_FOLDS
 from lsm2.evaluate.probes.methods import (
     AIM,
     COVARIATES,
+    PROBE_METHODS,
     RANDOM_INIT,
     SUMMARY,
     WEAR,
@@ -37,6 +40,8 @@ from lsm2.files import read_json, write_json
 from lsm2.run_folder import RunFolder
 
 FEWEST_PEOPLE = 10
+LONGEST_NAME = 100
+"""Bytes of a label's name in a file name; most file systems allow 255 for all of it."""
 NO_DATA = "no token observed"
 IN_CURVES = ("aim", "random_init", "summary_features", "covariates")
 
@@ -62,6 +67,11 @@ def probe_run(
     Examples without an embedding are left out for every method, and counted. thorough: label-fraction
     curves too. Raises InputError for too few people, and where model and store do not fit.
     """
+    if find_spec("sklearn") is None:
+        raise InputError("probes need scikit-learn, which is not installed: pip install scikit-learn")
+    for name, value, least in (("repeats", repeats, 1), ("pca", pca, 0), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name} is {value}; it must be at least {least}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = trained_model(run).to(device)
     features = {
@@ -73,11 +83,18 @@ def probe_run(
         WEAR: wear_features(store, labels, progress=progress),
     }
     notes = {}
+    cells: dict[str, int] = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
     other_models = [trained_model(other).to(device) for other in against]
     filled: list[tuple[str, FillGaps]] = [
-        (str(other.path), model.config.fill_gaps) for other, model in zip(against, other_models, strict=True)
+        (str(other.path), other_model.config.fill_gaps)
+        for other, other_model in zip(against, other_models, strict=True)
     ]
     for other, other_model, named in zip(against, other_models, name_runs(filled), strict=True):
+        if named.name in features or named.name in PROBE_METHODS:
+            raise InputError(
+                f"{other.path} has the name of another method, {named.name!r}; rename the folder"
+            )
+        cells[named.name] = num_cells(other_model.config)
         features[named.name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
         first = "" if named.fill_gaps == "none" else ", trained on days whose gaps were filled first"
         notes[named.name] = f"The frozen embeddings of another run, {named.run}{first}."
@@ -91,8 +108,6 @@ def probe_run(
             f"a probe needs at least {FEWEST_PEOPLE}"
         )
     methods = methods_of(set(features), notes)
-    embedded = (AIM, RANDOM_INIT, *notes)
-    cells: dict[str, int] = dict.fromkeys(embedded, num_cells(model.config)) if pooling == "attentive" else {}
 
     def compare(some: Mapping[str, ProbeMethod], percent: int) -> Compared:
         return compare_methods(
@@ -103,7 +118,7 @@ def probe_run(
             seed=seed,
             pca=pca,
             label_percent=percent,
-            num_cells=cells,
+            num_cells=cells if pooling == "attentive" else {},
             progress=progress,
         )
 
@@ -171,8 +186,14 @@ def _with_data(
 
 
 def write_probe(run: RunFolder, result: ProbeResult) -> Path:
-    """Write probes/TARGET.json, and the same as probe.json; returns the first."""
+    """Write probes/TARGET.json, and the same as probe.json; returns the first.
+
+    A target that cannot name a file gives a name with a hash of it.
+    """
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.target)
+    if name != result.target or len(name.encode()) > LONGEST_NAME:
+        target = result.target.encode(errors="surrogatepass")
+        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(target).hexdigest()[:12]}"
     file = run.probes_folder / f"{name}.json"
     run.probes_folder.mkdir(exist_ok=True)
     for path in (file, run.path / "probe.json"):
