@@ -100,9 +100,8 @@ def _reduced(cells: np.ndarray, present: np.ndarray, train: np.ndarray) -> np.nd
     from sklearn.preprocessing import StandardScaler
 
     known = cells[train][present[train]]
-    reduce = make_pipeline(StandardScaler(), PCA(min(WIDTH, *known.shape), whiten=True, random_state=0))
-    reduce.fit(known)
-    width = len(reduce[-1].components_)
+    width = min(WIDTH, *known.shape)
+    reduce = make_pipeline(StandardScaler(), PCA(width, whiten=True, random_state=0)).fit(known)
     reduced = np.zeros((*present.shape, width), np.float32)
     reduced[present] = reduce.transform(cells[present])
     return reduced
