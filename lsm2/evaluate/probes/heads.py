@@ -17,7 +17,7 @@ from lsm2.evaluate.probes.folds import split_by_person
 
 INNER_FOLDS = 5
 RIDGE_STRENGTHS = (*(10.0**power for power in range(-1, 6)), 1e12)
-LOGISTIC_STRENGTHS = (1e-12, *(10.0**power for power in range(-5, 2)))
+LOGISTIC_STRENGTHS = (1e-12, *(10.0**power for power in range(-5, 1)))
 """Of scikit-learn's C, whose inverse is the penalty.
 
 The weakest heads say the same of everyone, as is best for features that tell nothing: any other head repeats

@@ -50,6 +50,8 @@ def compare_methods(
     training people of each fold, so many keep their labels. num_cells: features that are pooled
     attentively, and their number of cells.
     """
+    from threadpoolctl import threadpool_limits
+
     folds = person_folds(labels, repeats, seed)
     if label_percent < 100:
         folds = [
@@ -62,19 +64,21 @@ def compare_methods(
     found: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in methods}
     for name, number in counted(work, f"probing {labels.target}", progress):
         method, fold = methods[name], folds[number]
-        predicted = fit_predict(
-            method.head,
-            labels.kind,
-            [features[block] for block in method.features],
-            labels.values,
-            len(labels.classes),
-            person,
-            fold.train,
-            fold.test,
-            pca,
-            seed,
-            [(num_cells or {}).get(block, 0) for block in method.features],
-        )
+        # On matrices this small threads wait for each other longer than they work: 2 to 6 times, as measured.
+        with threadpool_limits(1):
+            predicted = fit_predict(
+                method.head,
+                labels.kind,
+                [features[block] for block in method.features],
+                labels.values,
+                len(labels.classes),
+                person,
+                fold.train,
+                fold.test,
+                pca,
+                seed,
+                [(num_cells or {}).get(block, 0) for block in method.features],
+            )
         weights = draws[:, person[fold.test]]
         found[name].append(scores(labels.kind, labels.values[fold.test], predicted, weights))
     averaged = {name: _average(list_of, METRICS[labels.kind]) for name, list_of in found.items()}
