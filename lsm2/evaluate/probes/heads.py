@@ -76,6 +76,7 @@ def fit_predict(
             else:
                 parts = block[train], block[test]
             prepared.append(_prepared(*parts, pca, seed))
+        prepared = _of_equal_weight(prepared)
     x_train, x_test = (np.concatenate(part, 1) for part in zip(*prepared, strict=True))
     if kind == "ordinal":
         return _expected_class(model, x_train, values[train], x_test, num_classes)
@@ -99,6 +100,15 @@ def _prepared(train: np.ndarray, test: np.ndarray, pca: int, seed: int) -> tuple
         steps.append(PCA(min(pca, len(train) - 1), random_state=seed))
     pipeline = make_pipeline(*steps)
     return pipeline.fit_transform(train), pipeline.transform(test)
+
+
+def _of_equal_weight(blocks: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Blocks scaled to the total variance of the largest: otherwise the penalty, which must be strong for many
+    components, would leave nothing of two covariates.
+    """
+    totals = [float(train.var(0).sum()) for train, _ in blocks]
+    factors = [np.sqrt(max(totals) / total) if total else 1.0 for total in totals]
+    return [(train * factor, test * factor) for (train, test), factor in zip(blocks, factors, strict=True)]
 
 
 def _linear(kind: str, inner: list[tuple[np.ndarray, np.ndarray]]) -> Any:
