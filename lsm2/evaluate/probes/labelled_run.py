@@ -80,7 +80,7 @@ def probe_run(
         WEAR: wear_features(store, labels, progress=progress),
     }
     notes = {}
-    cells = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
+    cells: dict[str, int] = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
     for other in against:
         name = other.path.resolve().name
         if name in features or name in PROBE_METHODS:

@@ -37,7 +37,7 @@ PROBE_METHODS: dict[str, ProbeMethod] = {
             "summary_features",
             "summary statistics",
             "#c8441b",
-            "A page of statistics of every signal: mean, spread, quantiles, daily profile, variability, wear.",
+            "Statistics of every signal: mean, spread, quantiles, daily profile, variability, wear.",
             (SUMMARY,),
         ),
         ProbeMethod(
