@@ -103,8 +103,8 @@ def _prepared(train: np.ndarray, test: np.ndarray, pca: int, seed: int) -> tuple
 
 
 def _of_equal_weight(blocks: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Blocks scaled to the total variance of the largest: otherwise the penalty, which must be strong for many
-    components, would leave nothing of two covariates.
+    """Blocks scaled to the total variance of the largest: otherwise the penalty, which must be strong for
+    many components, would leave nothing of two covariates.
     """
     totals = [float(train.var(0).sum()) for train, _ in blocks]
     factors = [np.sqrt(max(totals) / total) if total else 1.0 for total in totals]
