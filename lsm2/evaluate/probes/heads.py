@@ -117,7 +117,7 @@ def _linear(kind: str, inner: list[tuple[np.ndarray, np.ndarray]]) -> Any:
 
     if kind == "regression":
         return GridSearchCV(Ridge(), {"alpha": RIDGE_STRENGTHS}, cv=inner, scoring="neg_mean_squared_error")
-    logistic = LogisticRegression(class_weight="balanced", max_iter=3000)
+    logistic = LogisticRegression(class_weight="balanced", max_iter=3000, tol=1e-3)
     return GridSearchCV(logistic, {"C": LOGISTIC_STRENGTHS}, cv=inner, scoring=_likelihood)
 
 
