@@ -15,7 +15,12 @@ from lsm2.evaluate.probes.probe import compare_methods
 from lsm2.importers.table import TableOptions, import_table
 
 NUM_PEOPLE, NUM_CELLS = 26, 3
-KINDS = [("regression", 0), ("binary", 2), ("multiclass", 3), ("ordinal", 3)]
+KINDS = [
+    ("regression", 0),
+    ("binary", 2),
+    pytest.param("multiclass", 3, marks=pytest.mark.slow),
+    pytest.param("ordinal", 3, marks=pytest.mark.slow),
+]
 HEADS = [("linear", 0), ("linear", NUM_CELLS), ("boosting", 0)]
 
 
@@ -66,7 +71,9 @@ def score(kind, features, values, head="linear", seed=0):
     return np.nanmean(found)
 
 
-@pytest.mark.parametrize(("kind", "chance"), [("binary", 0.5), ("regression", 0.0)])
+@pytest.mark.parametrize(
+    ("kind", "chance"), [pytest.param("binary", 0.5, marks=pytest.mark.slow), ("regression", 0.0)]
+)
 def test_shuffled_labels_score_at_chance_and_not_below(kind, chance):
     rng = np.random.default_rng(1)
     features = rng.normal(size=(50, 6))
