@@ -145,6 +145,14 @@ def test_an_undefined_feature_is_filled_by_the_mean_of_training_people_and_not_b
     assert abs(said[0] - values[50]) < 0.2
 
 
+def test_many_features_that_never_vary_give_the_mean_without_a_warning():
+    values = np.arange(20.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = predicted("linear", "regression", 0, 0, np.ones((20, 9)), values, np.arange(15), np.arange(15, 20))
+    np.testing.assert_allclose(said, values[:15].mean())
+
+
 @pytest.mark.slow
 def test_wear_tells_nothing_of_bmi_and_not_less(tmp_path, shared_data):
     source = shared_data("nhanes_2003/nhanes_minute.parquet")
