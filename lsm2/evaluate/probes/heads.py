@@ -99,7 +99,9 @@ def _prepared(train: np.ndarray, test: np.ndarray, pca: int, seed: int) -> tuple
         # Components are scaled together, so that the first keep their greater weight.
         steps.append(PCA(min(pca, len(train) - 1), random_state=seed))
     pipeline = make_pipeline(*steps)
-    return pipeline.fit_transform(train), pipeline.transform(test)
+    # A block of features that are the same for everyone has no variance to explain.
+    with np.errstate(invalid="ignore"):
+        return pipeline.fit_transform(train), pipeline.transform(test)
 
 
 def _of_equal_weight(blocks: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
