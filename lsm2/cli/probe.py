@@ -69,7 +69,7 @@ def probe(
     seed: int = 0,
     thorough: bool = False,
 ) -> None:
-    """Tell how well frozen embeddings predict a label, beside summary statistics and other methods.
+    """Tell how well embeddings predict a label, beside summaries and others.
 
     Args:
         run: Folder of a run.
