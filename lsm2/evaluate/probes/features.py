@@ -201,9 +201,9 @@ def _wear_of_signal(observed: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _interval_summary(days: Days, labels: Labels, example: int) -> np.ndarray:
-    start, end = _span(labels, example)
+    start, end = span_of(labels, example)
     before, within, after = (
-        _samples(days, first, last)
+        samples_between(days, first, last)
         for first, last in ((start - NEIGHBOUR_MINUTES, start), (start, end), (end, end + NEIGHBOUR_MINUTES))
     )
     everything = np.concatenate(list(days.values()), axis=1)
@@ -228,21 +228,21 @@ def _interval_summary(days: Days, labels: Labels, example: int) -> np.ndarray:
 
 
 def _interval_wear(days: Days, labels: Labels, example: int) -> np.ndarray:
-    start, end = _span(labels, example)
+    start, end = span_of(labels, example)
     midnight = start // MINUTES_PER_DAY * MINUTES_PER_DAY
     spans = [(start - NEIGHBOUR_MINUTES, start), (start, end), (end, end + NEIGHBOUR_MINUTES)]
     spans += [(midnight + 60 * hour, midnight + 60 * (hour + 1)) for hour in range(24)]
-    shares = [np.nan_to_num(_samples(days, *span)).mean(axis=1) for span in spans]
+    shares = [np.nan_to_num(samples_between(days, *span)).mean(axis=1) for span in spans]
     return np.concatenate(shares)
 
 
-def _span(labels: Labels, example: int) -> tuple[int, int]:
+def span_of(labels: Labels, example: int) -> tuple[int, int]:
     assert labels.spans is not None
     start, end = labels.spans[example].tolist()
     return start, end
 
 
-def _samples(days: Days, start: int, end: int) -> np.ndarray:
+def samples_between(days: Days, start: int, end: int) -> np.ndarray:
     """The samples (C, n) float64 that begin in these minutes of wall clock, NaN on days that are not there.
 
     A span shorter than a sample gives the sample in which it begins.
