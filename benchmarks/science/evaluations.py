@@ -2,8 +2,8 @@
 NAME=RUN/evaluation.json NAME=RUN/probes/TARGET.json --csv FILE`
 
 Each task becomes a race whose ways are the methods, with their squared and absolute errors, and so does each
-signal of the tasks `SIGNALS_OF`; each probed label becomes a race whose ways are the methods, with their metrics.
-The machine of the rows is this one, though errors do not depend on it.
+signal of the tasks `SIGNALS_OF`; each probed label becomes a race whose ways are the methods, with their
+metrics. The machine of the rows is this one, though errors do not depend on it.
 """
 
 import datetime
@@ -44,7 +44,8 @@ def probe_race(name: str, probe: dict[str, Any]) -> Race:
         differences = probe["aim_minus"].get(method, {})
         for metric, score in [*metrics.items(), *((f"{m}_minus", score) for m, score in differences.items())]:
             if score["mean"] is not None:
-                numbers |= {metric: score["mean"], f"{metric}_low": score["low"], f"{metric}_high": score["high"]}
+                ends = {f"{metric}_low": score["low"], f"{metric}_high": score["high"]}
+                numbers |= {metric: score["mean"]} | ends
         ways[method] = numbers
     params = {name: probe[name] for name in ("target", "kind", "level", "num_people", "num_labelled")}
     pooling = probe["settings"]["pooling"]

@@ -33,7 +33,7 @@ VARIANTS = {
     "full": "`--decoder full`",
     "paper": "the paper's decoder, initialisation and positions",
 }
-PLANTED = ("age", "sex", "bmi", "resting_heart_rate", "hypertension", "anxiety", "activity")
+PLANTED = ("age", "sex", "bmi", "resting_heart_rate", "hypertension", "anxiety")
 DEMO_TASKS = {
     "random_80": "80 % of tokens",
     "temporal_interpolation_60": "60 minutes",
@@ -118,11 +118,8 @@ def real_data(name: str, tasks_by_signal: Sequence[str]) -> str:
     return markdown((name, *METHODS.values()), rows)
 
 
-
 def probes(model: str, targets: Sequence[str]) -> str:
-    """Methods by labels: the first metric of each with its interval, the best bold; then the model's minus some
-    methods'.
-    """
+    """Methods by labels: the first metric of each with its interval, the best bold; then differences."""
     columns = {}
     for target in targets:
         frame = read_rows("probe", f"probe_{model}_{target}")
@@ -143,7 +140,9 @@ def probes(model: str, targets: Sequence[str]) -> str:
         rows.append((PROBE_METHODS[name].label, *cells))
     for name in ("random_init", "summary_boosting", "covariates"):
         if name in names:
-            cells = [_interval_cell(frame, name, f"{metric}_minus", "+") for metric, frame in columns.values()]
+            cells = [
+                _interval_cell(frame, name, f"{metric}_minus", "+") for metric, frame in columns.values()
+            ]
             rows.append((f"AIM minus {PROBE_METHODS[name].label}", *cells))
     return markdown((model, *header), rows)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from lsm2.evaluate.probes.attentive import attend
 from lsm2.evaluate.probes.folds import split_by_person
+from lsm2.evaluate.probes.resnet import predict_by_resnet
 
 INNER_FOLDS = 5
 RIDGE_STRENGTHS = (*(10.0**power for power in range(-1, 6)), 1e12)
@@ -54,13 +55,15 @@ def fit_predict(
     """Fit on the examples `train`, predict the examples `test`: numbers (n,) for regression and ordinal,
     probabilities (n, classes) else.
 
-    head: "linear" or "boosting". blocks: features (examples, F) each, NaN where undefined; a linear head
-    reduces each block of more than `pca` features to so many components (0: none is reduced). num_cells:
-    of each block, into how many cells its features divide for attentive pooling, 0 for none; () for no block.
-    Training examples of one class alone give that class for certain.
+    head: "linear", "boosting", or "resnet", whose one block is `resnet_input`. blocks: features (examples, F)
+    each, NaN where undefined; a linear head reduces each block of more than `pca` features to so many
+    components (0: none is reduced). num_cells: of each block, into how many cells its features divide for
+    attentive pooling, 0 for none; () for no block.
     """
     if kind in ("binary", "multiclass") and len(np.unique(values[train])) == 1:
         return np.eye(num_classes)[np.full(len(test), int(values[train][0]))]
+    if head == "resnet":
+        return predict_by_resnet(blocks[0], values, kind, num_classes, people, train, test, seed)
     if head == "boosting":
         model = _boosting(kind, len(train), seed)
         features = np.concatenate(blocks, 1)

@@ -26,6 +26,7 @@ from lsm2.evaluate.probes.folds import NUM_FOLDS
 from lsm2.evaluate.probes.methods import (
     AIM,
     COVARIATES,
+    DAYS,
     PROBE_METHODS,
     RANDOM_INIT,
     SUMMARY,
@@ -34,6 +35,7 @@ from lsm2.evaluate.probes.methods import (
     methods_of,
 )
 from lsm2.evaluate.probes.probe import Compared, compare_methods, fractions_of
+from lsm2.evaluate.probes.resnet_input import resnet_input
 from lsm2.evaluate.probes.results import FORMAT_VERSION, MethodNote, ProbeResult, ProbeSettings
 from lsm2.evaluate.trained_run import trained_model
 from lsm2.files import read_json, write_json
@@ -43,7 +45,7 @@ FEWEST_PEOPLE = 10
 LONGEST_NAME = 100
 """Bytes of a label's name in a file name; most file systems allow 255 for all of it."""
 NO_DATA = "no token observed"
-IN_CURVES = ("aim", "random_init", "summary_features", "covariates")
+IN_CURVES = ("aim", "random_init", "summary_features", "covariates", "supervised_resnet")
 
 
 def probe_run(
@@ -64,8 +66,9 @@ def probe_run(
 ) -> ProbeResult:
     """Compare the run's frozen embeddings with the other methods on these labels.
 
-    Examples without an embedding are left out for every method, and counted. thorough: label-fraction
-    curves too. Raises InputError for too few people, and where model and store do not fit.
+    Examples without an embedding are left out for every method, and counted. thorough: a supervised
+    ResNet and label-fraction curves too. Raises InputError for too few people, and where model and store do
+    not fit.
     """
     if find_spec("sklearn") is None:
         raise InputError("probes need scikit-learn, which is not installed: pip install scikit-learn")
@@ -82,6 +85,9 @@ def probe_run(
         SUMMARY: summary_features(store, labels, progress=progress),
         WEAR: wear_features(store, labels, progress=progress),
     }
+    if thorough:
+        assert model.normalization is not None
+        features[DAYS] = resnet_input(store, labels, model.normalization, progress=progress)
     notes = {}
     cells: dict[str, int] = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
     other_models = [trained_model(other).to(device) for other in against]

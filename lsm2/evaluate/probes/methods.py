@@ -18,10 +18,14 @@ class ProbeMethod:
     features: tuple[str, ...]
     """Which sets of features the head reads, by name."""
     head: str = "linear"
-    """"linear": ridge, logistic or ordinal regression; "boosting": gradient-boosted trees."""
+    """"linear": ridge, logistic or ordinal regression; "boosting": gradient-boosted trees;
+    "resnet": a network trained from the days.
+    """
 
 
 AIM, RANDOM_INIT, SUMMARY, WEAR, COVARIATES = "aim", "random_init", "summary", "wear", "covariates"
+DAYS = "days"
+"""The days themselves, as `resnet_input` gives them."""
 PROBE_METHODS: dict[str, ProbeMethod] = {
     method.name: method
     for method in (
@@ -83,6 +87,14 @@ PROBE_METHODS: dict[str, ProbeMethod] = {
             "#a1662f",
             "Summary statistics and covariates together.",
             (SUMMARY, COVARIATES),
+        ),
+        ProbeMethod(
+            "supervised_resnet",
+            "supervised ResNet",
+            "#444444",
+            "A convolutional network trained on the days and the labels alone, without any pre-training.",
+            (DAYS,),
+            head="resnet",
         ),
     )
 }

@@ -68,8 +68,9 @@ def predict_by_resnet(
 
 
 class ResNet(nn.Module):
-    """Logits of an example, averaged over its days, (B, D, C + 2, T) -> (B, outputs); each signal has a second
-    channel that says where it is observed.
+    """Logits of an example, averaged over its days, (B, D, C + 2, T) -> (B, outputs).
+
+    Each signal has a second channel that says where it is observed.
     """
 
     def __init__(self, num_signals: int, outputs: int) -> None:

@@ -67,7 +67,9 @@ def resnet_input(
 
 def _spread(count: int) -> np.ndarray:
     """Positions of at most MOST_DAYS of `count` days, spread evenly."""
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_DAYS)).round().astype(int)) if count else []
+    if not count:
+        return np.zeros(0, int)
+    return np.unique(np.linspace(0, count - 1, min(count, MOST_DAYS)).round().astype(int))
 
 
 def _samples_per_bin(store: DayStore) -> int:
@@ -89,9 +91,7 @@ def _binned(values: np.ndarray, samples: int) -> np.ndarray:
         return np.where(observed, parts, 0).sum(2) / observed.sum(2)
 
 
-def _interval(
-    days: Days, labels: Labels, example: int, sample_minutes: int, num_steps: int
-) -> np.ndarray:
+def _interval(days: Days, labels: Labels, example: int, sample_minutes: int, num_steps: int) -> np.ndarray:
     """(C + 2, steps) around the middle of an interval."""
     start, end = span_of(labels, example)
     first = ((start + end) // 2 // sample_minutes - num_steps // 2) * sample_minutes

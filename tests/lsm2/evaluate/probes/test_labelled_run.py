@@ -1,4 +1,4 @@
-"""Probes of a run: what is undefined is left out and counted, and results come back from JSON as they were."""
+"""Probes of a run: what is undefined is left out and counted; results come back from JSON as they were."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ CONFIG = LSM2Config(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """13 people x 2 days of 2 hours; the mean of the first signal grows with the person, the last has no data."""
+    """13 people x 2 days of 2 hours; the first signal's mean grows with the person, the last has no data."""
     rng = np.random.default_rng(0)
 
     def days():
@@ -81,8 +81,8 @@ def test_people_without_data_are_left_out_and_counted(result):
 
 def test_every_method_has_scores_and_differences(result):
     names = [
-        "aim", "random_init", "summary_features", "summary_boosting", "wear_only", "covariates", "aim_summary",
-        "aim_covariates", "summary_covariates",
+        "aim", "random_init", "summary_features", "summary_boosting", "wear_only", "covariates",
+        "aim_summary", "aim_covariates", "summary_covariates",
     ]  # fmt: skip
     assert list(result.methods) == names == list(result.shown_as)
     assert list(result.aim_minus) == names[1:]
@@ -140,7 +140,7 @@ def test_settings_that_cannot_be_are_named(run, store, labels_file, setting):
 
 def test_too_few_people_are_refused_also_where_some_have_no_data(run, store, labels_file):
     labels = read_labels(labels_file, "y", store, where="y > 3")
-    with pytest.raises(InputError, match="labels 9 people of .* with y; a probe needs at least 10"):
+    with pytest.raises(InputError, match=r"labels 9 people of .* with y; a probe needs at least 10"):
         probe_run(run, store, labels, labels_file)
 
 
@@ -171,5 +171,5 @@ def test_a_store_of_other_signals_is_refused(tmp_path, run):
     other = DayStore.write(tmp_path / "other", [Signal("z", "bpm")], days)
     file = tmp_path / "labels.csv"
     file.write_text("subject,y\n" + "".join(f"p{n},{n}.5\n" for n in range(12)))
-    with pytest.raises(InputError, match="the model was trained on the signals a, b; store .* has z"):
+    with pytest.raises(InputError, match=r"the model was trained on the signals a, b; store .* has z"):
         probe_run(run, other, read_labels(file, "y", other), file)
