@@ -127,7 +127,7 @@ def probes(model: str, targets: Sequence[str]) -> str:
         columns[target] = metric, frame.set_index("way")
     names = [name for name in PROBE_METHODS if any(name in frame.index for _, frame in columns.values())]
     header = [
-        f"{target} ({metrics.LABELS[metric]}, {frame['param.num_people'].iloc[0]} people)"
+        f"{target} ({metrics.LABELS[metric]}, {int(frame['param.num_people'].iloc[0])} people)"
         for target, (metric, frame) in columns.items()
     ]
     rows = []
