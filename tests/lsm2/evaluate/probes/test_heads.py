@@ -149,7 +149,9 @@ def test_many_features_that_never_vary_give_the_mean_without_a_warning():
     values = np.arange(20.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        said = predicted("linear", "regression", 0, 0, np.ones((20, 9)), values, np.arange(15), np.arange(15, 20))
+        said = predicted(
+            "linear", "regression", 0, 0, np.ones((20, 9)), values, np.arange(15), np.arange(15, 20)
+        )
     np.testing.assert_allclose(said, values[:15].mean())
 
 
