@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from lsm2.cli import main
+from lsm2.data.store import DayStore
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_embeddings_are_parquet_that_pandas_and_polars_read(probed, tmp_path, le
 
 @pytest.mark.slow
 def test_from_labels_to_the_report(probed, capsys):
-    _, run, other = probed
+    store, run, other = probed
     found = probe(probed, "age", "--covariates", "sex", "--against", other)
     assert (found["kind"], found["level"], found["num_people"]) == ("regression", "person", 12)
     assert {"aim", "other", "random_init", "covariates", "aim_covariates"} <= found["methods"].keys()
@@ -64,11 +65,13 @@ def test_from_labels_to_the_report(probed, capsys):
 
     found = probe(probed, "sex", "--where", "age > 1")
     assert found["kind"] == "binary" and found["settings"]["where"] == "age > 1"
-    found = probe(
-        probed, "activity", "--every-minutes", 60,
-        "--where", 'activity == "sleep" or activity == "desk work"',
-        labels="activities.csv",
-    )  # fmt: skip
+    rows = [
+        f"{person},2024-03-01T{start},2024-03-01T{end},{activity}"
+        for person in DayStore.open(store).subjects
+        for start, end, activity in (("00:00", "06:00", "sleep"), ("10:00", "16:00", "work"))
+    ]
+    (store / "times.csv").write_text("\n".join(["subject,start,end,activity", *rows]) + "\n")
+    found = probe(probed, "activity", "--every-minutes", 60, labels="times.csv")
     assert found["level"] == "interval" and found["num_labelled"] > 12
 
     assert sorted(file.name for file in (run / "probes").iterdir()) == [
@@ -107,24 +110,6 @@ def test_too_few_people(probed, tmp_path, blame):
 def test_settings_that_cannot_be_are_named(probed, blame, options, named):
     store, run, _ = probed
     assert named in blame("probe", run, "--data", store, "--labels", store / "labels.csv", *options)
-
-
-def test_two_other_runs_of_one_name(probed, blame):
-    store, run, other = probed
-    said = blame(
-        "probe",
-        run,
-        "--data",
-        store,
-        "--labels",
-        store / "labels.csv",
-        "--target",
-        "age",
-        "--against",
-        other,
-        other,
-    )
-    assert "has the name of another method, 'other'; rename the folder" in said
 
 
 def test_a_folder_that_is_no_run(probed, tmp_path, blame):
