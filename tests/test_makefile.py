@@ -24,7 +24,8 @@ def test_demo_runs_the_clone():
         check=True,
     )
     commands = [line.split() for line in done.stdout.splitlines() if "lsm2 " in line and "pip" not in line]
-    assert [command[3] for command in commands] == ["simulate", "pretrain", "evaluate", "report"]
+    verbs = ["simulate", "pretrain", "evaluate", "probe", "probe", "report"]
+    assert [command[3] for command in commands] == verbs
     assert all(command[:3] == ["bin/python", "-m", "lsm2"] for command in commands)
 
 
