@@ -14,16 +14,17 @@ from lsm2.evaluate.probes.resnet_input import CLOCK_CHANNELS
 
 WIDTHS = (32, 48, 64)
 """Of the three residual blocks; each halves the number of steps."""
-NUM_GROUPS = 8
 DROPOUT = 0.3
 LEARNING_RATE, WEIGHT_DECAY = 2e-3, 1e-2
 BATCH_EXAMPLES = 16
-DAYS_A_STEP = 4
+DAYS_A_STEP = 2
 """Of a person in one step of training, drawn at random; predictions are taken from all days."""
-STEPS_A_ROUND = 8
-"""Steps between two looks at the people who say when to stop."""
-MOST_ROUNDS = 50
-PATIENCE = 12
+ROUNDS = 30
+"""After each, the people who say when to stop are looked at."""
+STEPS_A_ROUND = (8, 40)
+"""At least and at most; within these, a round sees every example."""
+WARM_UP = 0.2
+"""Of the steps, in which the learning rate rises before it falls."""
 EXAMPLES_AT_ONCE = 64
 DIGITS = 6
 
@@ -41,11 +42,12 @@ def predict_by_resnet(
     """Train a ResNet on the examples `train`, predict the examples `test`: numbers (n,) for regression and
     ordinal, probabilities (n, classes) else.
 
-    days: (examples, D, C + 2, T) float16 of `resnet_input`, NaN where missing. people: (examples,) numbers. A
-    fifth of the training people says when to stop. The same seed gives the same predictions on the same
+    days: (examples, D, channels, T) float16 of `resnet_input`, NaN where missing. people: (examples,).
+    A fifth of the training people says when to stop. The same seed gives the same predictions on the same
     machine. Uses a GPU where there is one.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train = train[~np.isnan(days[train, :, :-CLOCK_CHANNELS]).all((1, 2, 3))]
     inner = next(iter(split_by_person(values[train], kind, people[train], 5, seed)))
     fit, watch = train[inner.train], train[inner.test]
     is_class = kind in ("binary", "multiclass")
@@ -68,17 +70,20 @@ def predict_by_resnet(
 
 
 class ResNet(nn.Module):
-    """Logits of an example, averaged over its days, (B, D, C + 2, T) -> (B, outputs).
+    """Logits of an example, averaged over its days, (B, D, channels, T) -> (B, outputs).
 
-    Each signal has a second channel that says where it is observed.
+    Each measure has a second channel that says where it is observed.
+
+    Batch normalisation keeps how strong a person's signals are; a normalisation of each day by itself (group
+    or layer) would forget it, and with it most of what summary statistics live on.
     """
 
-    def __init__(self, num_signals: int, outputs: int) -> None:
+    def __init__(self, num_measures: int, outputs: int) -> None:
         super().__init__()
-        self.num_signals, self.outputs = num_signals, outputs
+        self.num_measures, self.outputs = num_measures, outputs
         self.stem = nn.Sequential(
-            nn.Conv1d(2 * num_signals + CLOCK_CHANNELS, WIDTHS[0], 7, stride=2, padding=3, bias=False),
-            nn.GroupNorm(NUM_GROUPS, WIDTHS[0]),
+            nn.Conv1d(2 * num_measures + CLOCK_CHANNELS, WIDTHS[0], 7, stride=2, padding=3, bias=False),
+            nn.BatchNorm1d(WIDTHS[0]),
             nn.ReLU(),
         )
         self.blocks = nn.Sequential(
@@ -91,7 +96,7 @@ class ResNet(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, days: Tensor) -> Tensor:
-        observed = ~days[:, :, : self.num_signals].isnan()
+        observed = ~days[:, :, : self.num_measures].isnan()
         present = observed.flatten(2).any(2)
         channels = torch.cat([days.nan_to_num(0), observed.to(days.dtype)], 2)[present]
         features = self.blocks(self.stem(channels)).mean(2)
@@ -105,10 +110,10 @@ class _Block(nn.Module):
         super().__init__()
         self.path = nn.Sequential(
             nn.Conv1d(before, after, 5, stride=2, padding=2, bias=False),
-            nn.GroupNorm(NUM_GROUPS, after),
+            nn.BatchNorm1d(after),
             nn.ReLU(),
             nn.Conv1d(after, after, 5, padding=2, bias=False),
-            nn.GroupNorm(NUM_GROUPS, after),
+            nn.BatchNorm1d(after),
         )
         self.shortcut = nn.Conv1d(before, after, 1, stride=2)
 
@@ -132,22 +137,26 @@ def _train(
     def watched() -> float:
         return float(_loss(_predict(network, days, watch, device), truth[watch], weight))
 
-    least, best, waited = watched(), copy.deepcopy(network.state_dict()), 0
+    batch_size = min(BATCH_EXAMPLES, len(fit))
+    num_steps = int(np.clip(len(fit) // batch_size, *STEPS_A_ROUND))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=ROUNDS * num_steps, pct_start=WARM_UP
+    )
+    least, best = watched(), copy.deepcopy(network.state_dict())
     order: list[int] = []
-    for _ in range(MOST_ROUNDS):
+    for _ in range(ROUNDS):
         network.train()
-        for _ in range(STEPS_A_ROUND):
-            if len(order) < min(BATCH_EXAMPLES, len(fit)):
+        for _ in range(num_steps):
+            if len(order) < batch_size:
                 order = fit[torch.randperm(len(fit)).numpy()].tolist()
-            batch, order = order[:BATCH_EXAMPLES], order[BATCH_EXAMPLES:]
+            batch, order = order[:batch_size], order[batch_size:]
             optimizer.zero_grad()
             _loss(network(_some_days(days[batch]).to(device)), truth[batch], weight).backward()
             optimizer.step()
-        loss, waited = watched(), waited + 1
+            schedule.step()
+        loss = watched()
         if loss < least:
-            least, best, waited = loss, copy.deepcopy(network.state_dict()), 0
-        elif waited >= PATIENCE:
-            break
+            least, best = loss, copy.deepcopy(network.state_dict())
     network.load_state_dict(best)
 
 

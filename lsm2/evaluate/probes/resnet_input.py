@@ -24,12 +24,13 @@ CLOCK_CHANNELS = 2
 def resnet_input(
     store: DayStore, labels: Labels, normalization: Normalization, *, progress: bool = False
 ) -> np.ndarray:
-    """Normalised samples of each labelled example, (n, D, C + 2, T) float16, NaN where missing.
+    """Normalised samples of each labelled example, (n, D, channels, T) float16, NaN where missing.
 
-    The last two channels are sine and cosine of the time of day, as pooling over time forgets it. People have
-    D days, 14 at most, of 5-minute means; days one of them; intervals 120 minutes as sampled. A day that a
-    person lacks is all NaN but for the clock. Memory: 16 kB for each day of 26 signals, so 0.23 GB for 1000
-    people with 14 days.
+    A person has D days, 14 at most; a day is D = 1; both as means of each signal in 5 minutes and, where
+    these hold several samples, deviations within. An interval is D = 1, 120 minutes as sampled. The last two
+    channels are sine and cosine of the time of day, as pooling over time forgets it. A day that a person
+    lacks is all NaN but for the clock. Memory: 31 kB for each day of 26 signals, so 0.44 GB for 1000 people
+    with 14 days.
     """
     examples: dict[str, list[int]] = {}
     for example, subject in enumerate(labels.subjects):
@@ -45,7 +46,9 @@ def resnet_input(
         most = max(len(rows) for rows in rows_of.values())
         num_days = 1 if labels.level == "day" else min(MOST_DAYS, most)
         num_steps = -(-store.num_samples // _samples_per_bin(store))
-    shape = (len(labels.subjects), num_days, len(store.signals) + CLOCK_CHANNELS, num_steps)
+    has_deviations = labels.level != "interval" and _samples_per_bin(store) > 1
+    num_channels = (1 + has_deviations) * len(store.signals) + CLOCK_CHANNELS
+    shape = (len(labels.subjects), num_days, num_channels, num_steps)
     found = np.full(shape, np.nan, np.float16)
     for subject, of_person in counted(examples.items(), "days of the ResNet", progress, total=len(examples)):
         rows = sorted(rows_of[subject], key=lambda row: dates[row])
@@ -65,11 +68,9 @@ def resnet_input(
     return found
 
 
-def _spread(count: int) -> np.ndarray:
+def _spread(count: int) -> list[int]:
     """Positions of at most MOST_DAYS of `count` days, spread evenly."""
-    if not count:
-        return np.zeros(0, int)
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_DAYS)).round().astype(int))
+    return np.linspace(0, count - 1, min(count, MOST_DAYS)).round().astype(int).tolist()
 
 
 def _samples_per_bin(store: DayStore) -> int:
@@ -82,13 +83,19 @@ def _day(labels: Labels, example: int) -> int:
 
 
 def _binned(values: np.ndarray, samples: int) -> np.ndarray:
-    """Means (C, bins) of the observed ones among so many samples of (C, L), NaN where there is none."""
+    """Means of the observed ones among so many samples of (C, L) and, of several samples, their deviations:
+    (C or 2 C, bins), NaN where none is observed.
+    """
     missing = -values.shape[1] % samples
     parts = np.pad(values, ((0, 0), (0, missing)), constant_values=np.nan)
     parts = parts.reshape(len(values), -1, samples)
     observed = ~np.isnan(parts)
     with np.errstate(invalid="ignore"):
-        return np.where(observed, parts, 0).sum(2) / observed.sum(2)
+        means = np.where(observed, parts, 0).sum(2) / observed.sum(2)
+        if samples == 1:
+            return means
+        squares = np.where(observed, parts - means[..., None], 0) ** 2
+        return np.concatenate([means, np.sqrt(squares.sum(2) / observed.sum(2))])
 
 
 def _interval(days: Days, labels: Labels, example: int, sample_minutes: int, num_steps: int) -> np.ndarray:
