@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import torch
 
 from lsm2.config import LSM2Config
+from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.labels import Labels, read_intervals
 from lsm2.data.store import DayStore
 from lsm2.evaluate.days import fitting_normalization
@@ -34,12 +34,11 @@ POOLINGS: tuple[str, ...] = get_args(Pooling)
 BLOCK_MINUTES = 360
 CELL_MINUTES = 180
 DAYS_AT_ONCE = 8
-MINUTES_PER_DAY = 1440
 
 
 def num_cells(config: LSM2Config) -> int:
     """How many means the `attentive` pooling keeps of an example."""
-    return config.num_signals * -(-config.window_minutes // CELL_MINUTES)
+    return config.num_signals * _cells_of_signal(config)
 
 
 def untrained(model: LSM2, seed: int = 0) -> LSM2:
@@ -61,7 +60,7 @@ class PooledTokens:
             "mean_std": np.zeros_like(signal),
             "blocks": minute // BLOCK_MINUTES,
             "signals": signal,
-            "attentive": signal * -(-config.window_minutes // CELL_MINUTES) + minute // CELL_MINUTES,
+            "attentive": signal * _cells_of_signal(config) + minute // CELL_MINUTES,
         }
         self.group = groups[pooling]
         """(N,) group of each token."""
@@ -124,17 +123,10 @@ def embed_intervals(
     """
     config = model.config
     pooled = PooledTokens(len(subjects), config, pooling)
-    days = {
-        (subject, date.fromisoformat(day).toordinal()): index
-        for index, (subject, day) in enumerate(
-            zip(store.days["subject"].to_pylist(), store.days["date"].to_pylist(), strict=True)
-        )
-    }
-    epoch = date(1970, 1, 1).toordinal()
     of_day: dict[int, list[tuple[int, int, int]]] = {}
     for item, (subject, (start, end)) in enumerate(zip(subjects, spans.tolist(), strict=True)):
         for day in range(start // MINUTES_PER_DAY, (end - 1) // MINUTES_PER_DAY + 1):
-            if (index := days.get((subject, epoch + day))) is not None:
+            if (index := store.row_of_day.get((subject, day))) is not None:
                 first = day * MINUTES_PER_DAY
                 of_day.setdefault(index, []).append((item, start - first, end - first))
     indices = sorted(of_day)
@@ -166,8 +158,7 @@ def cached_days(
             return cached
         warnings.warn(f"{path} is damaged; its embeddings are computed anew", stacklevel=2)
     found = embed_days(model, store, range(len(store)), pooling, progress=progress)
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, lambda part: pq.write_table(day_table(store, found), part))
+    write_embeddings(path, day_table(store, found))
     return found
 
 
@@ -212,13 +203,8 @@ def embed_labelled(
     if labels.level == "person":
         return people_of_days(days, store.days["subject"].to_pylist(), labels.subjects)
     assert labels.dates is not None
-    row = {
-        key: index
-        for index, key in enumerate(
-            zip(store.days["subject"].to_pylist(), store.days["date"].to_pylist(), strict=True)
-        )
-    }
-    return days[[row[key] for key in zip(labels.subjects, labels.dates, strict=True)]]
+    dates = np.array(labels.dates, dtype="datetime64[D]").astype(np.int64).tolist()
+    return days[[store.row_of_day[key] for key in zip(labels.subjects, dates, strict=True)]]
 
 
 def embedding_table(
@@ -263,6 +249,10 @@ def matrix(column: pa.ChunkedArray) -> np.ndarray:
     """The inverse of `vectors`."""
     rows = column.combine_chunks()
     return rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+
+
+def _cells_of_signal(config: LSM2Config) -> int:
+    return -(-config.window_minutes // CELL_MINUTES)
 
 
 def _encoded(model: LSM2, store: DayStore, indices: Sequence[int], progress: bool) -> Iterator[np.ndarray]:

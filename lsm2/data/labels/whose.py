@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.labels.columns import Columns
 from lsm2.data.labels.values import Kind
 from lsm2.data.store import DayStore
@@ -23,7 +24,6 @@ KEYS: dict[Level, tuple[str, ...]] = {
     "day": ("subject", "date"),
     "interval": ("subject", "start", "end"),
 }
-MINUTES_PER_DAY = 1440
 _ZONE_ADVICE = "write the local wall clock, without a zone"
 
 
@@ -151,12 +151,7 @@ def subject_names(columns: Columns) -> np.ndarray:
 
 def in_store(whose: Whose, subjects: np.ndarray, store: DayStore, left_out: dict[str, int]) -> Whose:
     """The examples on days of the store, counting the rows without one; `subjects` (rows of the file,)."""
-    days = {
-        (subject, int(np.datetime64(date, "D").astype(np.int64)))
-        for subject, date in zip(
-            store.days["subject"].to_pylist(), store.days["date"].to_pylist(), strict=True
-        )
-    }
+    days = store.row_of_day
     people = subjects[whose.rows]
     if whose.dates is not None:
         of_day = whose.dates.astype(np.int64)

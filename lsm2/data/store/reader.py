@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +126,13 @@ class DayStore:
     def indices_of(self, subjects: Collection[str]) -> list[int]:
         """Rows of all days of these people, ascending."""
         return _rows_of(self.days["subject"], subjects).tolist()
+
+    @cached_property
+    def row_of_day(self) -> dict[tuple[str, int], int]:
+        """Row of each day, by person and days since 1970-01-01."""
+        days = np.array(self.days["date"].to_pylist(), dtype="datetime64[D]").astype(np.int64).tolist()
+        keys = zip(self.days["subject"].to_pylist(), days, strict=True)
+        return {key: row for row, key in enumerate(keys)}
 
     def index(self, day_id: str) -> int:
         """The row of a day; raises InputError for one that is not in the store."""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.labels import Labels
 from lsm2.data.normalize import transformed
 from lsm2.data.store import DayStore
 from lsm2.progress import counted
 
-MINUTES_PER_DAY = 1440
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 QUANTILES_OF_INTERVALS = (0.25, 0.5, 0.75)
 NEIGHBOUR_MINUTES = 30
@@ -75,29 +75,34 @@ def _features(
     progress: bool,
 ) -> np.ndarray:
     """`describe` of every example, reading the days of one person at a time."""
-    examples: dict[str, list[int]] = {}
-    for example, subject in enumerate(labels.subjects):
-        examples.setdefault(subject, []).append(example)
-    dates = np.array(store.days["date"].to_pylist(), dtype="datetime64[D]").astype(np.int64)
-    indices: dict[str, list[int]] = {}
-    for index, subject in enumerate(store.days["subject"].to_pylist()):
-        indices.setdefault(subject, []).append(index)
+    people = labelled_people(store, labels)
     rows: dict[int, np.ndarray] = {}
     # Samples of which all or none are missing make some statistics undefined: they stay NaN.
     with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
-        for subject, of_person in counted(examples.items(), what, progress, total=len(examples)):
-            days = {int(dates[index]): read(index) for index in sorted(indices.get(subject, []))}
+        for of_person, row_of_day in counted(people, what, progress):
+            days = {day: read(row) for day, row in row_of_day.items()}
             if days:
                 rows |= {example: describe(days, labels, example) for example in of_person}
     width = len(next(iter(rows.values()))) if rows else 0
     return np.stack([rows.get(example, np.full(width, np.nan)) for example in range(len(labels.subjects))])
 
 
+def labelled_people(store: DayStore, labels: Labels) -> list[tuple[list[int], dict[int, int]]]:
+    """Of each labelled person the examples, and the rows in the store by days since 1970-01-01, in order."""
+    people: dict[str, tuple[list[int], dict[int, int]]] = {}
+    for example, subject in enumerate(labels.subjects):
+        people.setdefault(subject, ([], {}))[0].append(example)
+    for (subject, day), row in sorted(store.row_of_day.items()):
+        if subject in people:
+            people[subject][1][day] = row
+    return list(people.values())
+
+
 def _chosen(days: Days, labels: Labels, example: int) -> tuple[np.ndarray, np.ndarray]:
     """(days since 1970, (D, C, L)): all days of a labelled person, or the labelled day alone."""
     if labels.dates is not None:
-        day = int(np.datetime64(labels.dates[example], "D").astype(np.int64))
+        day = day_of(labels, example)
         days = {day: days[day]}
     return np.array(list(days)), np.stack(list(days.values()))
 
@@ -213,8 +218,8 @@ def _interval_summary(days: Days, labels: Labels, example: int) -> np.ndarray:
         parts += [
             np.nanmean(samples, axis=1),
             np.nanstd(samples, axis=1),
-            _extreme(np.fmax, samples),
-            _extreme(np.fmin, samples),
+            np.fmax.reduce(samples, axis=1),
+            np.fmin.reduce(samples, axis=1),
             (np.nanmean(samples, axis=1) - own_mean) / np.where(own_deviation > 0, own_deviation, np.nan),
             (~np.isnan(samples)).mean(axis=1),
         ]
@@ -236,7 +241,14 @@ def _interval_wear(days: Days, labels: Labels, example: int) -> np.ndarray:
     return np.concatenate(shares)
 
 
+def day_of(labels: Labels, example: int) -> int:
+    """The labelled day of an example, in days since 1970-01-01."""
+    assert labels.dates is not None
+    return int(np.datetime64(labels.dates[example], "D").astype(np.int64))
+
+
 def span_of(labels: Labels, example: int) -> tuple[int, int]:
+    """The labelled interval of an example, in minutes since 1970-01-01."""
     assert labels.spans is not None
     start, end = labels.spans[example].tolist()
     return start, end
@@ -265,10 +277,6 @@ def _hours(values: np.ndarray) -> np.ndarray:
     """(D, C, L) as (D, C, 24, L / 24): the hours of a day, or 24 parts of a shorter one."""
     parts = values.shape[2] // 24
     return values[:, :, : parts * 24].reshape(*values.shape[:2], 24, parts)
-
-
-def _extreme(reduce: np.ufunc, samples: np.ndarray) -> np.ndarray:
-    return reduce.reduce(samples, axis=1)
 
 
 def _mean_of(means: np.ndarray) -> np.ndarray:

@@ -6,13 +6,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.labels import Labels
 from lsm2.data.normalize import Normalization
 from lsm2.data.store import DayStore
-from lsm2.evaluate.probes.features import NEIGHBOUR_MINUTES, Days, samples_between, span_of
+from lsm2.evaluate.probes.features import (
+    NEIGHBOUR_MINUTES,
+    Days,
+    day_of,
+    labelled_people,
+    samples_between,
+    span_of,
+)
 from lsm2.progress import counted
 
-MINUTES_PER_DAY = 1440
 MOST_DAYS = 14
 """Of a person with more days, so many are read, spread evenly."""
 BIN_MINUTES = 5
@@ -32,34 +39,27 @@ def resnet_input(
     lacks is all NaN but for the clock. Memory: 31 kB for each day of 26 signals, so 0.44 GB for 1000 people
     with 14 days.
     """
-    examples: dict[str, list[int]] = {}
-    for example, subject in enumerate(labels.subjects):
-        examples.setdefault(subject, []).append(example)
-    rows_of: dict[str, list[int]] = {subject: [] for subject in examples}
-    for row, subject in enumerate(store.days["subject"].to_pylist()):
-        if subject in rows_of:
-            rows_of[subject].append(row)
-    dates = np.array(store.days["date"].to_pylist(), dtype="datetime64[D]").astype(np.int64)
+    people = labelled_people(store, labels)
     if labels.level == "interval":
         num_days, num_steps = 1, max(INTERVAL_MINUTES // store.sample_minutes, 1)
     else:
-        most = max(len(rows) for rows in rows_of.values())
+        most = max(len(row_of_day) for _, row_of_day in people)
         num_days = 1 if labels.level == "day" else min(MOST_DAYS, most)
         num_steps = -(-store.num_samples // _samples_per_bin(store))
     has_deviations = labels.level != "interval" and _samples_per_bin(store) > 1
     num_channels = (1 + has_deviations) * len(store.signals) + CLOCK_CHANNELS
     shape = (len(labels.subjects), num_days, num_channels, num_steps)
     found = np.full(shape, np.nan, np.float16)
-    for subject, of_person in counted(examples.items(), "days of the ResNet", progress, total=len(examples)):
-        rows = sorted(rows_of[subject], key=lambda row: dates[row])
+    for of_person, row_of_day in counted(people, "days of the ResNet", progress):
+        wanted = list(row_of_day)
         if labels.level == "person":
-            rows = [rows[place] for place in _spread(len(rows))]
-        days = {int(dates[row]): normalization.apply(store.values(row)) for row in rows}
+            wanted = [wanted[place] for place in _spread(len(wanted))]
+        days = {day: normalization.apply(store.values(row_of_day[day])) for day in wanted}
         for example in of_person:
             if labels.level == "interval":
                 found[example, 0] = _interval(days, labels, example, store.sample_minutes, num_steps)
             else:
-                chosen = list(days.values()) if labels.dates is None else [days[_day(labels, example)]]
+                chosen = list(days.values()) if labels.dates is None else [days[day_of(labels, example)]]
                 for place, values in enumerate(chosen):
                     found[example, place, :-CLOCK_CHANNELS] = _binned(values, _samples_per_bin(store))
     if labels.level != "interval":
@@ -75,11 +75,6 @@ def _spread(count: int) -> list[int]:
 
 def _samples_per_bin(store: DayStore) -> int:
     return max(BIN_MINUTES // store.sample_minutes, 1)
-
-
-def _day(labels: Labels, example: int) -> int:
-    assert labels.dates is not None
-    return int(np.datetime64(labels.dates[example], "D").astype(np.int64))
 
 
 def _binned(values: np.ndarray, samples: int) -> np.ndarray:
