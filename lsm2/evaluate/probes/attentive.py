@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsm2.evaluate.probes.folds import split_by_person
+from lsm2.evaluate.probes.networks import fit_and_watch, is_class, loss, standardisation, targets
 
 NUM_QUERIES = 4
 WIDTH = 32
@@ -35,22 +35,21 @@ def attend(
     """
     present = ~np.isnan(cells[..., 0])
     reduced = _reduced(cells, present, train)
-    pooling = _Pooling(reduced.shape[-1], num_classes if kind in ("binary", "multiclass") else 1, seed)
+    pooling = _Pooling(reduced.shape[-1], num_classes if is_class(kind) else 1, seed)
     x, there = torch.from_numpy(reduced), torch.from_numpy(present)
-    y = _targets(values, kind, train)
-    inner = next(iter(split_by_person(values[train], kind, people[train], 5, seed)))
-    fit, watch = torch.from_numpy(train[inner.train]), torch.from_numpy(train[inner.test])
+    y = targets(values, kind, *standardisation(values[train]))
+    fit, watch = map(torch.from_numpy, fit_and_watch(values, kind, people, train, seed))
     optimizer = torch.optim.AdamW(pooling.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     least, best, waited = np.inf, pooling.state_dict(), 0
     for _ in range(MOST_STEPS):
         optimizer.zero_grad()
-        _loss(pooling, x[fit], there[fit], y[fit]).backward()
+        loss(pooling(x[fit], there[fit]), y[fit]).backward()
         optimizer.step()
         with torch.no_grad():
-            loss = float(_loss(pooling, x[watch], there[watch], y[watch]))
+            watched = float(loss(pooling(x[watch], there[watch]), y[watch]))
         waited += 1
-        if loss < least:
-            least, waited = loss, 0
+        if watched < least:
+            least, waited = watched, 0
             best = {name: weight.clone() for name, weight in pooling.state_dict().items()}
         elif waited > PATIENCE:
             break
@@ -77,18 +76,6 @@ class _Pooling(nn.Module):
 
     def forward(self, cells: Tensor, present: Tensor) -> Tensor:
         return F.linear(self.pool(cells, present), self.weight, self.bias)
-
-
-def _loss(pooling: _Pooling, cells: Tensor, present: Tensor, y: Tensor) -> Tensor:
-    said = pooling(cells, present)
-    return F.cross_entropy(said, y) if y.dtype == torch.int64 else F.mse_loss(said[:, 0], y)
-
-
-def _targets(values: np.ndarray, kind: str, train: np.ndarray) -> Tensor:
-    if kind in ("binary", "multiclass"):
-        return torch.from_numpy(values.astype(np.int64))
-    centre, spread = values[train].mean(), values[train].std() or 1.0
-    return torch.from_numpy(((values - centre) / spread).astype(np.float32))
 
 
 def _reduced(cells: np.ndarray, present: np.ndarray, train: np.ndarray) -> np.ndarray:

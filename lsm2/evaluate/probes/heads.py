@@ -14,6 +14,7 @@ import numpy as np
 
 from lsm2.evaluate.probes.attentive import attend
 from lsm2.evaluate.probes.folds import split_by_person
+from lsm2.evaluate.probes.networks import is_class
 from lsm2.evaluate.probes.resnet import predict_by_resnet
 
 INNER_FOLDS = 5
@@ -60,10 +61,11 @@ def fit_predict(
     components (0: none is reduced). num_cells: of each block, into how many cells its features divide for
     attentive pooling, 0 for none; () for no block.
     """
-    if kind in ("binary", "multiclass") and len(np.unique(values[train])) == 1:
+    if is_class(kind) and len(np.unique(values[train])) == 1:
         return np.eye(num_classes)[np.full(len(test), int(values[train][0]))]
     if head == "resnet":
-        return predict_by_resnet(blocks[0], values, kind, num_classes, people, train, test, seed)
+        said = predict_by_resnet(blocks[0], values, kind, num_classes, people, train, test, seed)
+        return np.round(said, DIGITS)
     if head == "boosting":
         model = _boosting(kind, len(train), seed)
         features = np.concatenate(blocks, 1)

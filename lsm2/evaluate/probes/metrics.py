@@ -52,9 +52,9 @@ def scores(
         shared["auprc"] = auprc(positive, predictions[:, 1], weights)
         return shared | {"f1": f1[1]}
     one_by_one = [(truth == number, predictions[:, number]) for number in range(classes)]
-    shared["auroc"] = _mean_of([auroc(is_it, said, weights) for is_it, said in one_by_one])
-    shared["auprc"] = _mean_of([auprc(is_it, said, weights) for is_it, said in one_by_one])
-    return shared | {"f1": _mean_of(list(f1))}
+    shared["auroc"] = mean_of_defined(np.stack([auroc(is_it, said, weights) for is_it, said in one_by_one]))
+    shared["auprc"] = mean_of_defined(np.stack([auprc(is_it, said, weights) for is_it, said in one_by_one]))
+    return shared | {"f1": mean_of_defined(f1)}
 
 
 def correlation(truth: np.ndarray, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def _recalls(truth: np.ndarray, chosen: np.ndarray, classes: int, weights: np.nd
 def _balanced_accuracy(
     truth: np.ndarray, chosen: np.ndarray, classes: int, weights: np.ndarray
 ) -> np.ndarray:
-    return _mean_of(list(_recalls(truth, chosen, classes, weights)))
+    return mean_of_defined(_recalls(truth, chosen, classes, weights))
 
 
 def _f1(truth: np.ndarray, chosen: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
@@ -143,9 +143,8 @@ def _f1(truth: np.ndarray, chosen: np.ndarray, classes: int, weights: np.ndarray
     return np.stack(rows)
 
 
-def _mean_of(rows: list[np.ndarray]) -> np.ndarray:
-    """Mean over those classes that are defined in each draw; NaN where none is."""
-    stacked = np.stack(rows)
-    defined = ~np.isnan(stacked)
+def mean_of_defined(rows: np.ndarray) -> np.ndarray:
+    """Mean over those rows of (rows, draws) that are defined in each draw; NaN where none is."""
+    defined = ~np.isnan(rows)
     with np.errstate(invalid="ignore"):
-        return np.where(defined, stacked, 0).sum(0) / defined.sum(0)
+        return np.where(defined, rows, 0).sum(0) / defined.sum(0)

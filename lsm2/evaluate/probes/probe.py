@@ -11,7 +11,7 @@ from lsm2.data.labels import Labels
 from lsm2.evaluate.probes.folds import Fold, person_folds
 from lsm2.evaluate.probes.heads import fit_predict
 from lsm2.evaluate.probes.methods import AIM, ProbeMethod
-from lsm2.evaluate.probes.metrics import METRICS, SMALLER_IS_BETTER, scores
+from lsm2.evaluate.probes.metrics import METRICS, SMALLER_IS_BETTER, mean_of_defined, scores
 from lsm2.evaluate.probes.results import Score
 from lsm2.progress import counted
 from lsm2.rng import keyed_rng
@@ -119,13 +119,7 @@ def _draws(num_people: int, seed: int) -> np.ndarray:
 
 def _average(folds: Sequence[Mapping[str, np.ndarray]], metrics: Sequence[str]) -> dict[str, np.ndarray]:
     """Mean over the folds in which a metric is defined, for every draw; NaN where none is."""
-    averaged = {}
-    for metric in metrics:
-        stacked = np.stack([fold[metric] for fold in folds])
-        defined = ~np.isnan(stacked)
-        with np.errstate(invalid="ignore"):
-            averaged[metric] = np.where(defined, stacked, 0).sum(0) / defined.sum(0)
-    return averaged
+    return {metric: mean_of_defined(np.stack([fold[metric] for fold in folds])) for metric in metrics}
 
 
 def _score(drawn: np.ndarray) -> Score:

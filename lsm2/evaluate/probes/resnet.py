@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lsm2.evaluate.probes.folds import split_by_person
+from lsm2.evaluate.probes.networks import fit_and_watch, is_class, loss, standardisation, targets
 from lsm2.evaluate.probes.resnet_input import CLOCK_CHANNELS
 
 WIDTHS = (32, 48, 64)
@@ -26,7 +26,6 @@ STEPS_A_ROUND = (8, 40)
 WARM_UP = 0.2
 """Of the steps, in which the learning rate rises before it falls."""
 EXAMPLES_AT_ONCE = 64
-DIGITS = 6
 
 
 def predict_by_resnet(
@@ -48,24 +47,22 @@ def predict_by_resnet(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train = train[~np.isnan(days[train, :, :-CLOCK_CHANNELS]).all((1, 2, 3))]
-    inner = next(iter(split_by_person(values[train], kind, people[train], 5, seed)))
-    fit, watch = train[inner.train], train[inner.test]
-    is_class = kind in ("binary", "multiclass")
-    centre, spread = values[fit].mean(), values[fit].std() or 1.0
-    wanted = values.astype(np.int64) if is_class else ((values - centre) / spread).astype(np.float32)
+    fit, watch = fit_and_watch(values, kind, people, train, seed)
+    centre, spread = standardisation(values[fit])
+    truth = targets(values, kind, centre, spread).to(device)
     weight = None
-    if is_class:
-        counts = np.bincount(wanted[fit], minlength=num_classes)
+    if is_class(kind):
+        counts = np.bincount(values[fit].astype(np.int64), minlength=num_classes)
         weight = torch.from_numpy(len(fit) / np.maximum(counts, 1) / num_classes).float().to(device)
     fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with fork, torch.backends.cudnn.flags(deterministic=True, benchmark=False):
         torch.manual_seed(seed)
-        network = ResNet(days.shape[2] - CLOCK_CHANNELS, num_classes if is_class else 1).to(device)
-        _train(network, days, wanted, weight, fit, watch, device)
+        network = ResNet(days.shape[2] - CLOCK_CHANNELS, num_classes if is_class(kind) else 1).to(device)
+        _train(network, days, truth, weight, fit, watch, device)
         said = _predict(network, days, test, device)
-    if is_class:
-        return np.round(said.softmax(1).double().cpu().numpy(), DIGITS)
-    numbers = np.round(said[:, 0].double().cpu().numpy() * spread + centre, DIGITS)
+    if is_class(kind):
+        return said.softmax(1).double().cpu().numpy()
+    numbers = said[:, 0].double().cpu().numpy() * spread + centre
     return numbers.clip(0, num_classes - 1) if kind == "ordinal" else numbers
 
 
@@ -124,7 +121,7 @@ class _Block(nn.Module):
 def _train(
     network: ResNet,
     days: np.ndarray,
-    wanted: np.ndarray,
+    truth: Tensor,
     weight: Tensor | None,
     fit: np.ndarray,
     watch: np.ndarray,
@@ -132,10 +129,9 @@ def _train(
 ) -> None:
     """Train on the examples `fit`, and keep the weights that were best on the examples `watch`."""
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    truth = torch.from_numpy(wanted).to(device)
 
     def watched() -> float:
-        return float(_loss(_predict(network, days, watch, device), truth[watch], weight))
+        return float(loss(_predict(network, days, watch, device), truth[watch], weight))
 
     batch_size = min(BATCH_EXAMPLES, len(fit))
     num_steps = int(np.clip(len(fit) // batch_size, *STEPS_A_ROUND))
@@ -151,12 +147,12 @@ def _train(
                 order = fit[torch.randperm(len(fit)).numpy()].tolist()
             batch, order = order[:batch_size], order[batch_size:]
             optimizer.zero_grad()
-            _loss(network(_some_days(days[batch]).to(device)), truth[batch], weight).backward()
+            loss(network(_some_days(days[batch]).to(device)), truth[batch], weight).backward()
             optimizer.step()
             schedule.step()
-        loss = watched()
-        if loss < least:
-            least, best = loss, copy.deepcopy(network.state_dict())
+        error = watched()
+        if error < least:
+            least, best = error, copy.deepcopy(network.state_dict())
     network.load_state_dict(best)
 
 
@@ -173,9 +169,3 @@ def _predict(network: ResNet, days: np.ndarray, examples: np.ndarray, device: to
     network.eval()
     parts = np.array_split(examples, -(-len(examples) // EXAMPLES_AT_ONCE))
     return torch.cat([network(torch.from_numpy(days[part]).float().to(device)) for part in parts])
-
-
-def _loss(said: Tensor, truth: Tensor, weight: Tensor | None) -> Tensor:
-    if truth.dtype == torch.int64:
-        return F.cross_entropy(said, truth, weight=weight)
-    return F.mse_loss(said[:, 0], truth)
