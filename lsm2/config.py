@@ -17,6 +17,12 @@ Decoder = Literal["cross", "joint", "full"]
 Precision = Literal["auto", "bf16", "fp32"]
 TimeSlices = Literal["scattered", "contiguous"]
 FillGaps = Literal["none", "linear", "smooth"]
+Pooling = Literal["mean", "mean_std", "blocks", "signals", "attentive"]
+"""How an embedding is made of tokens, in `lsm2.evaluate.embeddings`.
+
+mean: over all tokens; mean_std: and their deviation; blocks: means of each 6 hours; signals: means of each
+signal; attentive: means of each signal in each 3 hours, weighted by what the probe learns.
+"""
 DEFAULT_BATCH_DAYS = 8
 _COUNTS = (
     "num_signals",

@@ -13,6 +13,22 @@ from typing import Any
 
 from lsm2.errors import InputError
 
+LONGEST_NAME = 100
+"""Bytes of a name in a file name; most file systems allow 255 for all of it."""
+
+
+def file_name(name: str, *, distinct: bool = False) -> str:
+    """A name from data as part of a file name; one that is too long ends in its hash instead.
+
+    distinct: so does one with characters that were replaced, so that no two names give one file.
+    """
+    plain = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    if len(plain.encode()) <= LONGEST_NAME and (plain == name or not distinct):
+        return plain
+    return (
+        f"{plain[: LONGEST_NAME // 4]}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
+    )
+
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, and put it in its place when it is on disk."""

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from lsm2.config import Pooling
 from lsm2.progress import say
-
-if TYPE_CHECKING:
-    from lsm2.evaluate.embeddings import Pooling
-else:
-    Pooling = Literal["mean", "mean_std", "blocks", "signals", "attentive"]
 
 
 def embed(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from lsm2.config import LSM2Config
+from lsm2.config import LSM2Config, Pooling
 from lsm2.data.day_grid import MINUTES_PER_DAY
 from lsm2.data.labels import Labels, read_intervals
 from lsm2.data.store import DayStore
@@ -26,10 +26,6 @@ from lsm2.model.lsm2 import LSM2
 from lsm2.progress import counted
 from lsm2.run_folder import RunFolder
 
-Pooling = Literal["mean", "mean_std", "blocks", "signals", "attentive"]
-"""mean: over all tokens; mean_std: and their deviation; blocks: means of each 6 hours; signals: means of each
-signal; attentive: means of each signal in each 3 hours, weighted by what the probe learns.
-"""
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 BLOCK_MINUTES = 360
 CELL_MINUTES = 180

@@ -4,7 +4,6 @@ as PNG.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
@@ -25,6 +24,7 @@ from lsm2.evaluate.probes.results import ProbeResult
 from lsm2.evaluate.results import Evaluation
 from lsm2.evaluate.tasks import TASKS
 from lsm2.evaluate.trained_run import read_evaluation, trained_model, unseen_days
+from lsm2.files import file_name
 from lsm2.progress import printable
 from lsm2.report.day_figure import plot_curves, plot_day
 from lsm2.report.figures import plot_gap_error, plot_loss, plot_task_errors, require_matplotlib
@@ -46,8 +46,6 @@ DAY_TASKS = ("random_80", "temporal_interpolation_180", "signal_imputation_2")
 CURVE_TASKS = ("random_80", "temporal_interpolation_180")
 Figures = dict[str, Path]
 """PNGs by caption."""
-LONGEST_NAME = 100
-"""Bytes of a day's name in a file name; most file systems allow 255 for all of it."""
 
 
 def write_report(run: RunFolder, store: DayStore | None) -> Path:
@@ -102,10 +100,7 @@ def write_day_picture(run: RunFolder, store: DayStore, day_id: str, task: str) -
 
 def day_picture(run: RunFolder, day_id: str, task: str) -> Path:
     """Where the picture of a day lies in its run folder."""
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in day_id)
-    if len(name.encode()) > LONGEST_NAME:
-        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(day_id.encode()).hexdigest()[:12]}"
-    return run.path / f"day-{name}-{task}.png"
+    return run.path / f"day-{file_name(day_id)}-{task}.png"
 
 
 def render_page(

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lsm2.data.day_grid import MINUTES_PER_DAY as _MINUTES
 from lsm2.data.signals import LSM2_SIGNALS
 
 MEAN_MISSING, SPREAD_MISSING, MIN_MISSING, MAX_MISSING = 0.49, 0.16, 0.02, 0.79
 _PERSON_SHARE = 0.5
 """Part of the variance of the missing fraction that lies between people, the rest between days."""
-_SIGNALS, _MINUTES = len(LSM2_SIGNALS), 1440
+_SIGNALS = len(LSM2_SIGNALS)
 _ALL = slice(0, _SIGNALS)
 _OUT_OF_RANGE = 0.004
 """Share of the minutes of a sensor whose values no body has; preprocessing removes them."""

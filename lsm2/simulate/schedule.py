@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lsm2.data.day_grid import MINUTES_PER_DAY as MINUTES
 from lsm2.rng import keyed_rng
 from lsm2.simulate.activities import ACTIVITIES, STYLE, TRAITS, TRAITS_OF_KINDS
 from lsm2.simulate.people import Person
 
 FIRST_DATE = datetime.date(2024, 3, 1)
-MINUTES = 1440
 SHORTEST_BOUT, LONGEST_BOUT, MOST_BOUTS = 15, 90, 4
 _PAUSE = 10
 

@@ -5,7 +5,6 @@ recorded.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.util import find_spec
@@ -14,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lsm2.config import FillGaps
+from lsm2.config import FillGaps, Pooling
 from lsm2.data.labels import Labels
 from lsm2.data.store import DayStore
 from lsm2.errors import InputError
-from lsm2.evaluate.embeddings import Pooling, embed_labelled, num_cells, untrained
+from lsm2.evaluate.embeddings import embed_labelled, num_cells, untrained
 from lsm2.evaluate.machine import describe_machine, describe_versions
-from lsm2.evaluate.methods import name_runs
+from lsm2.evaluate.methods import compared_methods, name_runs
 from lsm2.evaluate.probes.features import summary_features, wear_features
 from lsm2.evaluate.probes.folds import NUM_FOLDS
 from lsm2.evaluate.probes.methods import (
@@ -38,12 +37,10 @@ from lsm2.evaluate.probes.probe import Compared, compare_methods, fractions_of
 from lsm2.evaluate.probes.resnet_input import resnet_input
 from lsm2.evaluate.probes.results import FORMAT_VERSION, MethodNote, ProbeResult, ProbeSettings
 from lsm2.evaluate.trained_run import trained_model
-from lsm2.files import read_json, write_json
+from lsm2.files import file_name, read_json, write_json
 from lsm2.run_folder import RunFolder
 
 FEWEST_PEOPLE = 10
-LONGEST_NAME = 100
-"""Bytes of a label's name in a file name; most file systems allow 255 for all of it."""
 NO_DATA = "no token observed"
 IN_CURVES = ("aim", "random_init", "summary_features", "covariates", "supervised_resnet")
 
@@ -88,32 +85,32 @@ def probe_run(
     if thorough:
         assert model.normalization is not None
         features[DAYS] = resnet_input(store, labels, model.normalization, progress=progress)
-    notes = {}
     cells: dict[str, int] = dict.fromkeys((AIM, RANDOM_INIT), num_cells(model.config))
     other_models = [trained_model(other).to(device) for other in against]
     filled: list[tuple[str, FillGaps]] = [
         (str(other.path), other_model.config.fill_gaps)
         for other, other_model in zip(against, other_models, strict=True)
     ]
-    for other, other_model, named in zip(against, other_models, name_runs(filled), strict=True):
+    named_runs = name_runs(filled)
+    for other, other_model, named in zip(against, other_models, named_runs, strict=True):
         if named.name in features or named.name in PROBE_METHODS:
             raise InputError(
                 f"{other.path} has the name of another method, {named.name!r}; rename the folder"
             )
         cells[named.name] = num_cells(other_model.config)
         features[named.name] = embed_labelled(other, other_model, store, labels, pooling, progress=progress)
-        first = "" if named.fill_gaps == "none" else ", trained on days whose gaps were filled first"
-        notes[named.name] = f"The frozen embeddings of another run, {named.run}{first}."
+    compared_as = compared_methods(named_runs)
+    others = {named.name: compared_as[named.name] for named in named_runs}
     if labels.covariate_names:
         features[COVARIATES] = labels.covariates
-    labels, features = _with_data(labels, features, (AIM, *notes))
+    labels, features = _with_data(labels, features, (AIM, *others))
     people = set(labels.subjects)
     if len(people) < FEWEST_PEOPLE:
         raise InputError(
             f"{labels_file} labels {len(people)} people of {store.path} with {labels.target}; "
             f"a probe needs at least {FEWEST_PEOPLE}"
         )
-    methods = methods_of(set(features), notes)
+    methods = methods_of(set(features), others.values())
 
     def compare(some: Mapping[str, ProbeMethod], percent: int) -> Compared:
         return compare_methods(
@@ -129,7 +126,7 @@ def probe_run(
         )
 
     compared = compare(methods, 100)
-    in_curves = {name: method for name, method in methods.items() if name in IN_CURVES or name in notes}
+    in_curves = {name: method for name, method in methods.items() if name in IN_CURVES or name in others}
     percents = fractions_of(labels) if thorough else []
     curves = {str(percent): compare(in_curves, percent).methods for percent in percents}
     return ProbeResult(
@@ -196,11 +193,7 @@ def write_probe(run: RunFolder, result: ProbeResult) -> Path:
 
     A target that cannot name a file gives a name with a hash of it.
     """
-    name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in result.target)
-    if name != result.target or len(name.encode()) > LONGEST_NAME:
-        target = result.target.encode(errors="surrogatepass")
-        name = f"{name[: LONGEST_NAME // 4]}-{hashlib.sha256(target).hexdigest()[:12]}"
-    file = run.probes_folder / f"{name}.json"
+    file = run.probes_folder / f"{file_name(result.target, distinct=True)}.json"
     run.probes_folder.mkdir(exist_ok=True)
     for path in (file, run.path / "probe.json"):
         write_json(path, result.to_dict())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from lsm2.evaluate.methods import AIM, Method
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class ProbeMethod:
     """
 
 
-AIM, RANDOM_INIT, SUMMARY, WEAR, COVARIATES = "aim", "random_init", "summary", "wear", "covariates"
+RANDOM_INIT, SUMMARY, WEAR, COVARIATES = "random_init", "summary", "wear", "covariates"
 DAYS = "days"
 """The days themselves, as `resnet_input` gives them."""
 PROBE_METHODS: dict[str, ProbeMethod] = {
@@ -101,10 +104,8 @@ PROBE_METHODS: dict[str, ProbeMethod] = {
 """By name, in the order of tables."""
 
 
-def methods_of(available: set[str], against: dict[str, str]) -> dict[str, ProbeMethod]:
-    """The methods whose features are available, and other runs' embeddings after the own; against: name ->
-    note.
-    """
+def methods_of(available: set[str], other_runs: Iterable[Method]) -> dict[str, ProbeMethod]:
+    """The methods whose features are available, and other runs' embeddings after the own."""
     fixed = [method for method in PROBE_METHODS.values() if available.issuperset(method.features)]
-    others = [ProbeMethod(name, name, "#b04a8b", note, (name,)) for name, note in against.items()]
+    others = [ProbeMethod(run.name, run.label, run.colour, run.note, (run.name,)) for run in other_runs]
     return {method.name: method for method in (*fixed[:1], *others, *fixed[1:])}
