@@ -104,15 +104,16 @@ def ceilings(people: int, days_per_person: int, seed: int) -> dict[str, dict[str
     for activities the balanced accuracy of the best guess from a bout's true traits. A score that cannot be
     computed, as of a label that all people share, is left out.
     """
-    cohort = [sample_person(seed, number) for number in range(people)]
-    values = [label_values(person) for person in cohort]
-    expressions = np.array([person.expressions for person in cohort])
+    cohort = (sample_person(seed, number) for number in range(people))
+    rows = ((*label_values(person).values(), *person.expressions) for person in cohort)
+    # A row a person and no more, whatever the size of the cohort: values, then expressions.
+    labelled = np.fromiter(rows, np.dtype((float, 2 * len(LABELS))), people)
     scores: dict[str, dict[str, float]] = {}
     for column, (name, label) in enumerate(LABELS.items()):
-        truth = np.array([value[name] for value in values], dtype=float)
+        truth, expression = labelled[:, column], labelled[:, len(LABELS) + column]
         if truth.min() < truth.max():
             metric, score = ("auroc", auroc) if label.binary else ("r", correlation)
-            scores[name] = {metric: score(truth, expressions[:, column])}
+            scores[name] = {metric: score(truth, expression)}
     right, total = np.zeros(len(ACTIVITIES)), np.zeros(len(ACTIVITIES))
     for _, _, bout in bouts_of_cohort(people, days_per_person, seed):
         guess = np.argmin(((bout.traits - TRAITS_OF_KINDS) ** 2).sum(1))
