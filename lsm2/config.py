@@ -246,6 +246,10 @@ class TrainConfig:
     """Part of the people that training never sees; `lsm2 evaluate` scores the model on them."""
     seed: int = 0
     """Seed of the weights, the order of days, the masks and the held-out people."""
+    validate_every: int | None = None
+    """Steps between validations: hidden parts of held-out people's days, beside the best fill."""
+    patience: int | None = None
+    """End after so many validations without a better one, and keep the best model."""
     checkpoint_every: int = 200
     """Steps between checkpoints."""
     keep_checkpoints: int = 2
@@ -273,6 +277,10 @@ class TrainConfig:
         for name in ("learning_rate", "grad_clip"):
             check(name, lambda value: value > 0, "a number above 0")
         check("num_workers", lambda value: value >= 0, "at least 0")
+        for name in ("validate_every", "patience"):
+            check(name, lambda value: value is None or value >= 1, "None or at least 1")
+        if self.patience is not None and self.validate_every is None:
+            raise InputError(f"patience is {self.patience} and nothing is validated; give validate_every too")
         if self.batch_days is not None:
             check(
                 "micro_batches",

@@ -74,12 +74,21 @@ def _pretrain_verb(preset: Callable[[], LSM2Config]) -> Verb:
             init_from: Begin with the weights of this run, model folder or Hugging Face model.
         """
         from lsm2.data.store import DayStore
+        from lsm2.evaluate.validation import prepare_validation
         from lsm2.training.loop import pretrain as run_pretraining
 
         train_config = TrainConfig(**vars(train))
         store = DayStore.open(data)
         model_config = _fitted(shape, store, model, MaskingConfig(**vars(masking)))
-        run_pretraining(model_config, train_config, store, out, resume=resume, initial=init_from)
+        run_pretraining(
+            model_config,
+            train_config,
+            store,
+            out,
+            resume=resume,
+            initial=init_from,
+            validate=prepare_validation,
+        )
 
     pretrain.__doc__ = f"{inspect.getdoc(preset)}\n\n{inspect.getdoc(pretrain)}"
     return pretrain

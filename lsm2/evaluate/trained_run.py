@@ -32,8 +32,9 @@ def training_days(run: RunFolder, store: DayStore) -> list[int]:
 
 
 def unseen_days(run: RunFolder, store: DayStore) -> list[int]:
-    """Days of all other people."""
-    return sorted(set(range(len(store))) - set(training_days(run, store)))
+    """Days of all other people, but for those who said when training was to stop."""
+    stopped_it = store.indices_of(run.config.get("validation_subjects", []))
+    return sorted(set(range(len(store))).difference(training_days(run, store), stopped_it))
 
 
 def days_unseen_by_all(runs: Sequence[RunFolder], store: DayStore) -> list[int]:

@@ -56,8 +56,14 @@ def new_figure(path: Path | IO[bytes], height: float) -> Iterator[Any]:
         figure.savefig(path, dpi=DPI, format="png")
 
 
+HELDOUT_COLOURS = ("#c8441b", "#1b9e77")
+"""Of the validated tasks."""
+
+
 def plot_loss(path: Path | IO[bytes], metrics: Sequence[dict[str, Any]]) -> None:
-    """Write a PNG of the training loss by step, from the lines of metrics.jsonl."""
+    """Write a PNG of the training loss by step, from the lines of metrics.jsonl, with the errors on held-out
+    people beside the best fill's, where they were validated.
+    """
     points = [
         (line["step"], line["loss"])
         for line in metrics
@@ -71,6 +77,19 @@ def plot_loss(path: Path | IO[bytes], metrics: Sequence[dict[str, Any]]) -> None
         if len(loss) >= 10:
             mean = _running_mean(loss, max(3, len(loss) // 20))
             axis.plot(steps, mean, color=colour, linewidth=2, label="running mean")
+        validated = [line for line in metrics if "validation" in line]
+        for number, score in enumerate(validated[-1]["validation"] if validated else ()):
+            found = [
+                (line["step"], same["error"])
+                for line in validated
+                for same in line["validation"]
+                if same["task"] == score["task"]
+            ]
+            shade = HELDOUT_COLOURS[number % len(HELDOUT_COLOURS)]
+            axis.plot(*zip(*found, strict=True), color=shade, marker="o", label=f"held out: {score['task']}")
+            axis.axhline(
+                score["fill_error"], color=shade, linestyle="--", linewidth=1, label=score["best_fill"]
+            )
         axis.axhline(1, color="#777777", linestyle=":", linewidth=1)
         if len(steps):
             remark = {"textcoords": "offset points", "color": "#666666", "ha": "right"}

@@ -26,6 +26,7 @@ from lsm2.training.parallel import Ranks, join_ranks
 from lsm2.training.settings import run_settings, settle
 from lsm2.training.step import Trainer, fetch_result
 from lsm2.training.stop import stop_signals
+from lsm2.training.validation import MakeValidate, Validations, describe_overfitting
 
 GPU_LAG = 8
 """Steps that a GPU may be behind before its results are read: by then they are ready, and nothing waits."""
@@ -42,6 +43,7 @@ def pretrain(
     resume: bool = False,
     initial: Path | str | None = None,
     stop_after: int | None = None,
+    validate: MakeValidate | None = None,
 ) -> Path:
     """Pre-train a model on a store's days into the run folder `out`, which is returned; `lsm2.run_folder`
     says what it holds.
@@ -50,19 +52,25 @@ def pretrain(
     continues from the newest intact checkpoint, bit for bit on the same machine with as many ranks; where
     there is no run yet, it begins one. `initial` names a run, a model folder or a hub id whose weights and
     normalisation training begins from. Reaching step `stop_after` ends it early with a checkpoint; so do
-    SIGTERM and Ctrl-C, which then raise SystemExit(143) and KeyboardInterrupt. Runs under torchrun too.
+    SIGTERM and Ctrl-C, which then raise SystemExit(143) and KeyboardInterrupt. `validate` makes the function
+    that `validate_every` calls: `lsm2.evaluate.validation.prepare_validation`. Runs under torchrun too.
 
     Raises InputError for a folder in use, settings that are not those of the run to resume, a store or
     initial weights that do not fit, and a loss or gradient that is not finite when `non_finite` is "stop".
     """
     run = RunFolder(Path(out))
+    if train_config.validate_every is not None and validate is None:
+        raise InputError(
+            f"validate_every is {train_config.validate_every} and nothing validates: give "
+            "validate=lsm2.evaluate.validation.prepare_validation"
+        )
     with join_ranks(train_config.device) as ranks:
         train_config, initial = settle(train_config, initial, run, resume, ranks)
         settings = run_settings(model_config, train_config, store, initial)
         if ranks.writes:
             run.begin(settings, resume)
         ranks.barrier()
-        _train(model_config, train_config, store, run, settings, ranks, stop_after)
+        _train(model_config, train_config, store, run, settings, ranks, stop_after, validate)
     return run.path
 
 
@@ -74,6 +82,7 @@ def _train(
     settings: dict[str, Any],
     ranks: Ranks,
     stop_after: int | None,
+    validate: MakeValidate | None,
 ) -> None:
     # The model, its optimizer and how far they are: new, from given weights, or from the newest checkpoint.
     people = settings["train_subjects"]
@@ -91,7 +100,10 @@ def _train(
 
     # Which steps are left, and what each trains on.
     first = state["step"]
-    last = min(train_config.steps, stop_after or train_config.steps)
+    patience = train_config.patience
+    past = [line for line in RunFolder(run.path).metrics if line["step"] <= first]
+    validations = ranks.from_first(Validations.from_metrics(past, patience))
+    last = first if validations.run_out else min(train_config.steps, stop_after or train_config.steps)
     assert model.normalization is not None
     batches = StepBatches(
         store, indices, model.normalization, model_config, train_config, ranks, model.gap_fill
@@ -100,9 +112,17 @@ def _train(
     def save_weights() -> None:
         save_model(run.model_folder, model_config, trainer.ema.weights, model.normalization, model.gap_fill)
 
-    if checkpoint and first >= last and ranks.writes:
+    if checkpoint and first >= last and ranks.writes and patience is None:
         # A run killed between its last checkpoint and its model has a model of before, or none.
         save_weights()
+
+    scores_now = None
+    if train_config.validate_every is not None and ranks.writes and first < last:
+        assert validate is not None
+        heldout = store.indices_of(settings["validation_subjects"] or settings["heldout_subjects"])
+        averaged = _new_model(model_config, model.normalization, train_config.seed, model.gap_fill)
+        averaged.to(ranks.device).eval().precision = train_config.precision
+        scores_now = validate(averaged, store, heldout, indices)
 
     # Closing the loader ends its processes whatever happens: at its exit Python would wait for them without
     # end.
@@ -117,15 +137,17 @@ def _train(
         metrics.message(describe_start(model, store, settings, ranks, first))
         loader = Waited(steps)
         unread: deque[tuple[int, torch.Tensor]] = deque()
-        stopping, skipped = False, 0
+        stopping, skipped, told = False, 0, False
         for step, micro_batches in enumerate(loader, start=first):
             # Train on the step's days.
-            unread.append((step, trainer.step(step, micro_batches, stop.asked)))
+            unread.append((step, trainer.step(step, micro_batches, stop.asked or validations.run_out)))
 
             # Read and report what is ready; all of it before anything is saved.
             saving = (step + 1) % train_config.checkpoint_every == 0 or step + 1 == last
+            every = train_config.validate_every
+            validating = every is not None and ((step + 1) % every == 0 or step + 1 == last)
             lag = GPU_LAG if ranks.device.type == "cuda" else 0
-            while len(unread) > (0 if saving or stopping else lag):
+            while len(unread) > (0 if saving or stopping or validating else lag):
                 number, result = unread.popleft()
                 found = fetch_result(result)
                 days = batches.days(number)
@@ -136,6 +158,18 @@ def _train(
                 if not found.finite:
                     _refuse_or_tell(number + 1, skipped, days, train_config, metrics)
 
+            # Score held-out people with the averaged weights.
+            if validating and scores_now is not None and not validations.run_out:
+                averaged.load_state_dict(trainer.ema.weights)
+                scores = scores_now(averaged)
+                validations.add(step + 1, scores)
+                metrics.record_validation(step + 1, scores)
+                if validations.overfits and not told:
+                    metrics.message(describe_overfitting(validations))
+                    told = True
+                if patience is not None and validations.newest_is_best:
+                    save_weights()
+
             # Save, and stop where a signal or `stop_after` says so.
             if saving or stopping:
                 if ranks.writes:
@@ -145,16 +179,24 @@ def _train(
                         state["gap_fill"] = model.gap_fill.to_dict()
                     keep = train_config.keep_checkpoints
                     save_checkpoint(run.checkpoints_folder, step + 1, trainer.tensors(), state, keep)
-                    save_weights()
+                    if patience is None:
+                        save_weights()
                 ranks.barrier()
             if (stopping or step + 1 == last) and step + 1 < train_config.steps:
-                metrics.message(
-                    f"stopped after step {step + 1} of {train_config.steps}; continue with --resume"
-                )
+                if not validations.run_out:
+                    metrics.message(
+                        f"stopped after step {step + 1} of {train_config.steps}; continue with --resume"
+                    )
                 break
-    if stopping and step + 1 < train_config.steps:
+    ended_early = ranks.from_first(validations.run_out)
+    if ended_early:
+        metrics.message(
+            f"ended early: {patience} validations brought nothing better than step {validations.best_step}, "
+            "whose model is kept"
+        )
+    if stopping and step + 1 < train_config.steps and not ended_early:
         stop.end_process()
-    if last == train_config.steps:
+    if last == train_config.steps or ended_early:
         metrics.message(metrics.describe_end(run.path, store.path))
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,6 +21,7 @@ from lsm2.model.lsm2 import LSM2
 from lsm2.progress import PlainConsole
 from lsm2.training.parallel import Ranks
 from lsm2.training.step import StepResult
+from lsm2.training.validation import TaskScore, describe_scores
 
 LINE_EVERY_SECONDS = 15
 SHOWN_WAIT = 0.02
@@ -42,6 +44,7 @@ class Metrics:
         self._started = self._last = time.perf_counter()
         self._seconds_before = seconds
         self._smooth_loss: float | None = None
+        self._validated = ""
         self._line_due = 0.0
         self._console = PlainConsole(stderr=True, quiet=path is None)
         self._bar = Progress(
@@ -106,6 +109,16 @@ class Metrics:
         self._file.flush()
         self._show(step, result)
 
+    def record_validation(self, step: int, scores: Sequence[TaskScore]) -> None:
+        """Write and show what held-out people's days gave after a step, counted from 1."""
+        validation = [score._asdict() for score in scores]
+        line = {"step": step, "validation": validation, "seconds": round(self.seconds, 3)}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        errors, fills = ([score[index] for score in scores] for index in (1, 3))
+        self._validated = f"  held out {sum(errors) / len(errors):.3f} (fill {sum(fills) / len(fills):.3f})"
+        self.message(describe_scores(step, scores))
+
     def message(self, text: str) -> None:
         """Print a line without disturbing the bar; nothing in it is taken for markup."""
         self._console.print(text, soft_wrap=True)
@@ -127,7 +140,7 @@ class Metrics:
         elapsed = time.perf_counter() - self._started
         rate = (step - self.first_step) / elapsed
         loss = "-" if self._smooth_loss is None else f"{self._smooth_loss:.4f}"
-        now = f"loss {loss}  {self._days / elapsed:.1f} days/s"
+        now = f"loss {loss}{self._validated}  {self._days / elapsed:.1f} days/s"
         if self._bar.disable or self._console.width >= WIDE:
             now += f"  {result.num_visible * rate:,.0f} visible tokens/s"
         if self._waited > SHOWN_WAIT * elapsed:

@@ -32,6 +32,7 @@ def run_settings(
                 f"to {theirs}"
             )
     heldout = heldout_subjects(store.subjects, train_config.heldout_fraction, train_config.seed)
+    stopping = _who_says_when_to_stop(heldout, train_config)
     if not len(store):
         raise InputError(f"store {store.path} has no days; import or simulate some first")
     return {
@@ -40,7 +41,8 @@ def run_settings(
         "train": dataclasses.asdict(train_config),
         "initial": initial,
         "train_subjects": [subject for subject in store.subjects if subject not in heldout],
-        "heldout_subjects": sorted(heldout),
+        "validation_subjects": sorted(stopping),
+        "heldout_subjects": sorted(heldout - stopping),
         "store": {
             "path": str(Path(store.path).resolve()),
             "sha256": store.manifest["sha256"],
@@ -48,6 +50,23 @@ def run_settings(
             "sample_minutes": store.sample_minutes,
         },
     }
+
+
+def _who_says_when_to_stop(heldout: frozenset[str], train_config: TrainConfig) -> frozenset[str]:
+    """Half of the held-out people where they decide when training ends: the others still judge the model."""
+    if train_config.validate_every is not None and not heldout:
+        raise InputError(
+            f"validate_every is {train_config.validate_every} and nobody is held out: raise heldout_fraction "
+            f"= {train_config.heldout_fraction}, or give days of more people"
+        )
+    if train_config.patience is None:
+        return frozenset()
+    if len(heldout) < 2:
+        raise InputError(
+            f"patience is {train_config.patience} and one person is held out: one must say when to stop and "
+            f"another judge the model; raise heldout_fraction = {train_config.heldout_fraction}"
+        )
+    return heldout_subjects(heldout, 0.5, train_config.seed)
 
 
 def settle(

@@ -19,5 +19,10 @@ def test_figures_of_an_evaluation_are_drawn(tmp_path, made_up_evaluation):
         tmp_path / "loss.png",
         [{"step": 1, "loss": 1.0}, {"step": 2, "loss": float("nan")}, {"step": 3, "loss": 0.5}],
     )
+    score = {"task": "gap 60 min", "error": 0.9, "best_fill": "smooth", "fill_error": 0.6}
+    losses = [{"step": step, "loss": 1 / step} for step in range(1, 4)]
+    plot_loss(tmp_path / "bare.png", losses)
+    plot_loss(tmp_path / "validated.png", [*losses, {"step": 2, "validation": [score]}])
+    assert (tmp_path / "validated.png").read_bytes() != (tmp_path / "bare.png").read_bytes()
     for name in ("gap", "tasks", "loss"):
         assert png_size(tmp_path / f"{name}.png")[0] == WIDTH * DPI
