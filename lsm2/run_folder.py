@@ -37,7 +37,12 @@ MAY_CHANGE = {
 }
 """Settings that do not change what is computed, but for the rounding of another device or of compiled code.
 """
-ADDED_LATER = {"model.fill_gaps": "none", "train.validate_every": None, "train.patience": None, "validation_subjects": []}
+ADDED_LATER = {
+    "model.fill_gaps": "none",
+    "train.validate_every": None,
+    "train.patience": None,
+    "validation_subjects": [],
+}
 """Settings that older runs lack, and what they did."""
 _RESTORE = "restore it from a copy, or train anew into another folder"
 

@@ -46,9 +46,7 @@ def prepare_validation(
         store, normalization, model.config, training_days, lambda items, what: counted(items, what, progress)
     )
     constant = constant_signals(training, len(store.signals))
-    fills = {
-        name: fill for name, fill in fitted_fills(training).items() if not METHODS[name].sees_other_days
-    }
+    fills = {name: fill for name, fill in fitted_fills(training).items() if not METHODS[name].sees_other_days}
     chosen = spread_over_people(days, day_ids, subjects, MOST_VALIDATION_DAYS)
     loaded = list(load_days(store, normalization, model.config, chosen, chosen))
     tasks = {}

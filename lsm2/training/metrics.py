@@ -115,8 +115,9 @@ class Metrics:
         line = {"step": step, "validation": validation, "seconds": round(self.seconds, 3)}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        errors, fills = ([score[index] for score in scores] for index in (1, 3))
-        self._validated = f"  held out {sum(errors) / len(errors):.3f} (fill {sum(fills) / len(fills):.3f})"
+        error = sum(score.error for score in scores) / len(scores)
+        fill_error = sum(score.fill_error for score in scores) / len(scores)
+        self._validated = f"  held out {error:.3f} (fill {fill_error:.3f})"
         self.message(describe_scores(step, scores))
 
     def message(self, text: str) -> None:

@@ -145,6 +145,4 @@ def test_validating_needs_something_that_validates(
     tiny_config: LSM2Config, settings: TrainConfig, small_store: DayStore, tmp_path: Path
 ) -> None:
     with pytest.raises(InputError, match="prepare_validation"):
-        pretrain(
-            tiny_config, dataclasses.replace(settings, validate_every=2), small_store, tmp_path / "run"
-        )
+        pretrain(tiny_config, dataclasses.replace(settings, validate_every=2), small_store, tmp_path / "run")
