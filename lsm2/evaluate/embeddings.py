@@ -62,7 +62,7 @@ class PooledTokens:
         """(N,) group of each token."""
         shape = (num_items, int(self.group.max()) + 1, config.encoder_width)
         self.sums = np.zeros(shape)
-        self.squares = np.zeros(shape) if pooling == "mean_std" else None
+        self.squares = np.zeros(shape) if pooling in ("mean_std", "signals") else None
         self.counts = np.zeros(shape[:2])
 
     def add(self, item: int, tokens: np.ndarray, ids: np.ndarray) -> None:
