@@ -44,8 +44,8 @@ class Ridge:
 
     Values are deviations from the population's time of day. Each signal has one regression for each
     situation of a minute: how far the signal's nearest visible minute is, and whether any signal is visible
-    in the minute itself. The strength, out of 6, is the one that fills folds of other people best. A person
-    of the training is filled by the regressions of all folds but their own.
+    in the minute itself. The strength of a situation, out of 6, is the one that fills left-out folds of
+    people best. A person of the training is filled by the regressions of all folds but their own.
     """
 
     of_person: dict[str, TimeOfDay]
@@ -181,15 +181,15 @@ def _add_products(
 def _fit_situation(folds: np.ndarray, everything: np.ndarray) -> np.ndarray:
     """(C, F): the weights of one situation, of the strength that fills left-out folds best.
 
-    folds, everything (folds, C, F + 1, F + 1) float64: moments of the situation, and of all.
+    folds, everything (folds, C, F + 1, F + 1) float64: moments of the situation, and of all. One strength
+    for all signals: with few people a choice for each signal fits the folds rather than new people.
     """
     total, total_of_all = folds.sum(axis=0), everything.sum(axis=0)
-    errors = np.zeros((len(STRENGTHS), len(total)))
+    errors = np.zeros(len(STRENGTHS))
     for left_out, left_out_of_all in zip(folds, everything, strict=True):
         solutions = ridge_regressions(total - left_out, total_of_all - left_out_of_all)
         errors += [_squared_error(left_out, weights) for weights in solutions]
-    best = errors.argmin(axis=0)
-    return ridge_regressions(total, total_of_all)[best, np.arange(len(best))]
+    return ridge_regressions(total, total_of_all)[errors.argmin()]
 
 
 def ridge_regressions(moments: np.ndarray, everything: np.ndarray) -> np.ndarray:
@@ -204,10 +204,10 @@ def ridge_regressions(moments: np.ndarray, everything: np.ndarray) -> np.ndarray
     return np.stack([np.linalg.solve(products + ridge, with_target)[..., 0] for ridge in ridges])
 
 
-def _squared_error(moments: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(C,): summed over the targets of the moments, with weights (C, F)."""
+def _squared_error(moments: np.ndarray, weights: np.ndarray) -> float:
+    """Summed over signals and over the targets of the moments, with weights (C, F)."""
     signed = np.concatenate([weights, -np.ones((len(weights), 1))], axis=1)
-    return np.einsum("cf,cfg,cg->c", signed, moments, signed)
+    return float(np.einsum("cf,cfg,cg->", signed, moments, signed, optimize=True))
 
 
 @functools.cache
