@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from lsm2.data.fills.fitted import kernel_spectra, times_of_day, usual_for_others
 from lsm2.data.fills.simple import TimeOfDay, TrainingDays, VisibleDay, neighbours
@@ -74,15 +76,14 @@ class Ridge:
             prior = fitted.prior(person, values.shape[1], days.sample_minutes)
             for hidden, target in days.hide_in_every_way(number, values):
                 visible = np.where(hidden, np.float32(np.nan), values) - prior
-                # On matrices this small threads wait for each other longer than they work.
-                with _blas().limit(limits=1):
+                with _one_thread():
                     moments = fitted.moments[fold_of[person]]
                     _add_products(moments, visible, values - prior, target, days.sample_minutes)
         return fitted
 
     def __call__(self, day: VisibleDay) -> np.ndarray:
         """Fill a day with the regressions of other people."""
-        with _blas().limit(limits=1):
+        with _one_thread():
             fold = self.fold_of.get(day.person)
             if fold not in self._weights:
                 self._weights[fold] = self.weights(fold)
@@ -210,6 +211,17 @@ def _squared_error(moments: np.ndarray, weights: np.ndarray) -> float:
     return float(np.einsum("cf,cfg,cg->", signed, moments, signed, optimize=True))
 
 
+def _one_thread() -> AbstractContextManager[Any]:
+    """Keeps BLAS from using threads: on matrices this small they wait for each other longer than they work.
+
+    On two busy cores fitting takes 8 times as long with them. Without threadpoolctl, which scikit-learn
+    brings, nothing changes.
+    """
+    return _blas().limit(limits=1) if find_spec("threadpoolctl") else nullcontext()
+
+
 @functools.cache
-def _blas() -> ThreadpoolController:
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
