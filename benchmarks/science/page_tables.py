@@ -92,30 +92,34 @@ def evaluation(name: str) -> dict[tuple[str, str], dict[str, float]]:
     return {key: {method: float(error) for _, _, method, error in group} for key, group in cells}
 
 
-def error_row(title: str, errors: dict[str, float]) -> tuple[str, ...]:
-    """One cell for each method, the lowest bold."""
-    lowest = min(errors.values())
-    cells = (
-        f"**{errors[name]:.2f}**" if errors[name] == lowest else f"{errors[name]:.2f}" for name in METHODS
-    )
-    return (title, *cells)
+def error_table(name: str, rows: dict[str, dict[str, float]]) -> str:
+    """A row for each title, a column for each method that was measured; the lowest error of a row is bold."""
+    methods = [method for method in METHODS if any(method in errors for errors in rows.values())]
+    cells = [(title, *(_error_cell(errors, method) for method in methods)) for title, errors in rows.items()]
+    return markdown((name, *(METHODS[method] for method in methods)), cells)
+
+
+def _error_cell(errors: dict[str, float], method: str) -> str:
+    if method not in errors:
+        return "-"
+    is_lowest = errors[method] == min(errors.values())
+    return f"**{errors[method]:.2f}**" if is_lowest else f"{errors[method]:.2f}"
 
 
 def demo() -> str:
     """Squared errors of some tasks."""
     errors = evaluation("demo")
-    rows = [error_row(title, errors[task, ""]) for task, title in DEMO_TASKS.items()]
-    return markdown(("hidden", *METHODS.values()), rows)
+    return error_table("hidden", {title: errors[task, ""] for task, title in DEMO_TASKS.items()})
 
 
 def real_data(name: str, tasks_by_signal: Sequence[str]) -> str:
     """Squared errors of all tasks, and of every signal in some."""
     found = evaluation(name)
-    rows = [error_row(task, errors) for (task, signal), errors in found.items() if not signal]
+    rows = {task: errors for (task, signal), errors in found.items() if not signal}
     for wanted in tasks_by_signal:
         signals = {signal: errors for (task, signal), errors in found.items() if task == wanted and signal}
-        rows += [error_row(f"{wanted}: {signal}", errors) for signal, errors in signals.items()]
-    return markdown((name, *METHODS.values()), rows)
+        rows |= {f"{wanted}: {signal}": errors for signal, errors in signals.items()}
+    return error_table(name, rows)
 
 
 def probes(model: str, targets: Sequence[str]) -> str:

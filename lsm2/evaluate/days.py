@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,16 @@ MOST_TRAINING_DAYS = 512
 """Of the days of training people, fitted fills and the search for constant signals look at this many."""
 LEARNED_TASKS = ("random_80", "temporal_interpolation_60")
 """How days of training people are hidden when a fill chooses its settings."""
+WIDELY_LEARNED_TASKS = (
+    "random_30",
+    "random_80",
+    "temporal_interpolation_60",
+    "temporal_interpolation_180",
+    "temporal_extrapolation_180",
+    "signal_imputation_2",
+    "signal_imputation_6",
+)
+"""How they are hidden when a fill learns a regression for each way of hiding."""
 LEAST_RANGE = 1e-6
 """Of a signal's normalised values over many days; a signal that varies has a range of several units."""
 
@@ -127,9 +138,11 @@ def learning_days(
     days = spread_over_people(indices, day_ids, subjects, MOST_TRAINING_DAYS)
     patch_minutes = config.patch_samples * store.sample_minutes
 
-    def hide(number: int, values: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def hide(
+        names: Sequence[str], number: int, values: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         observed = observed_tokens(values, config)
-        for name in LEARNED_TASKS:
+        for name in names:
             tokens = TASKS[name].sample(observed, patch_minutes, day_id=day_ids[days[number]])
             if tokens is not None:
                 hidden, target = tokens.of_samples(len(values), config.patch_samples)
@@ -138,9 +151,10 @@ def learning_days(
     return TrainingDays(
         people=[subjects[index] for index in days],
         values=lambda number: normalization.apply(store.values(days[number])),
-        hide=hide,
+        hide=partial(hide, LEARNED_TASKS),
         sample_minutes=store.sample_minutes,
         watch=watch,
+        hide_widely=partial(hide, WIDELY_LEARNED_TASKS),
     )
 
 

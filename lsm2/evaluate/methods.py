@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lsm2.config import FillGaps
 from lsm2.data.fills.fitted import SameMinute, Smooth
+from lsm2.data.fills.ridge import Ridge
 from lsm2.data.fills.simple import Fill, TrainingDays, last, linear, mean, nearest, person_time_of_day
 from lsm2.progress import printable
 
@@ -93,6 +94,15 @@ METHODS: dict[str, Method] = {
             "Estimates a signal from the others visible in the same minute, by linear regression learned "
             "on the people of the training.",
             fit=SameMinute.fit,
+        ),
+        Method(
+            "ridge",
+            "ridge",
+            "#7a0026",
+            "Estimates a signal from the visible minutes of all signals, in the same minute and around it, "
+            "and from what is usual at that time of day, by linear regression learned on the people of the "
+            "training.",
+            fit=Ridge.fit,
         ),
         Method(
             "person_time_of_day",

@@ -116,10 +116,7 @@ class Smooth:
         """Learn the population's time of day, then the errors of every bandwidth and shrinkage under
         hiding.
         """
-        of_person: dict[str, TimeOfDay] = {}
-        for _, person, values in days.read("learning time of day"):
-            sums = TimeOfDay.from_day(values, days.sample_minutes)
-            of_person[person] = of_person[person] + sums if person in of_person else sums
+        of_person = times_of_day(days)
         first, *others = of_person.values()
         population = sum(others, first)
         fitted = cls(population, of_person, {})
@@ -149,8 +146,8 @@ class Smooth:
         """(C, L): the mean of everyone but this person at that time of day, shrunk to their mean over the
         day.
         """
-        others = self.population - self.of_person[person] if person in self.of_person else self.population
-        return usual_half_hours(others)[:, half_hours(length, sample_minutes)]
+        of_person = None if person is None else self.of_person.get(person)
+        return usual_for_others(self.population, of_person, length, sample_minutes)
 
     def _add_errors(
         self,
@@ -165,7 +162,7 @@ class Smooth:
         length = values.shape[1]
         errors = np.zeros((len(BANDWIDTH_MINUTES), len(SHRINKAGES), len(values)))
         spectra = _visible_spectra(visible)
-        for bandwidth, kernel in enumerate(_kernel_spectra(length, days.sample_minutes)):
+        for bandwidth, kernel in enumerate(kernel_spectra(length, days.sample_minutes, BANDWIDTH_MINUTES)):
             total, weight = _kernel_sums(spectra, kernel, length)
             for number, shrink in enumerate(SHRINKAGES):
                 error = (total + shrink * prior) / (weight + shrink) - values
@@ -173,6 +170,23 @@ class Smooth:
         # A kind of hiding counts the same on every day, however many minutes it hides.
         errors /= max(int(target.sum()), 1)
         self.errors[person] = self.errors[person] + errors if person in self.errors else errors
+
+
+def times_of_day(days: TrainingDays) -> dict[str, TimeOfDay]:
+    """Of each training person, over all of their days."""
+    of_person: dict[str, TimeOfDay] = {}
+    for _, person, values in days.read("learning time of day"):
+        sums = TimeOfDay.from_day(values, days.sample_minutes)
+        of_person[person] = of_person[person] + sums if person in of_person else sums
+    return of_person
+
+
+def usual_for_others(
+    population: TimeOfDay, of_person: TimeOfDay | None, length: int, sample_minutes: int
+) -> np.ndarray:
+    """(C, L): what is usual at that time of day in the population, without a person who is part of it."""
+    others = population if of_person is None else population - of_person
+    return usual_half_hours(others)[:, half_hours(length, sample_minutes)]
 
 
 def usual_half_hours(population: TimeOfDay) -> np.ndarray:
@@ -189,18 +203,18 @@ def kernel_mean(
     bandwidth, shrinkage (C,): numbers of each signal's choice in BANDWIDTH_MINUTES and SHRINKAGES.
     """
     length = visible.shape[1]
-    spectrum = _kernel_spectra(length, sample_minutes)[bandwidth]
+    spectrum = kernel_spectra(length, sample_minutes, BANDWIDTH_MINUTES)[bandwidth]
     total, weight = _kernel_sums(_visible_spectra(visible), spectrum, length)
     shrink = np.array(SHRINKAGES)[shrinkage, None]
     return ((total + shrink * prior) / (weight + shrink)).astype(visible.dtype)
 
 
 @functools.cache
-def _kernel_spectra(length: int, sample_minutes: int) -> np.ndarray:
+def kernel_spectra(length: int, sample_minutes: int, bandwidths: tuple[float, ...]) -> np.ndarray:
     """(bandwidths, F): spectra of the Gaussian kernels, of height 1, on a circle of two windows."""
     position = np.arange(2 * length)
     minutes = np.minimum(position, 2 * length - position) * sample_minutes
-    kernels = np.exp(-0.5 * (minutes / np.array(BANDWIDTH_MINUTES)[:, None]) ** 2)
+    kernels = np.exp(-0.5 * (minutes / np.array(bandwidths)[:, None]) ** 2)
     return np.fft.rfft(kernels).real
 
 

@@ -41,6 +41,12 @@ class TrainingDays:
     sample_minutes: int
     watch: Callable[[Sequence[int], str], Iterable[int]] = field(default=lambda days, description: days)
     """Day numbers as they are, shown in a progress bar of that description."""
+    hide_widely: Callable[[int, np.ndarray], Iterable[tuple[np.ndarray, np.ndarray]]] | None = None
+    """As `hide`, in more ways: for fills that learn more than a few settings; None: no more ways."""
+
+    def hide_in_every_way(self, number: int, values: np.ndarray) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """By `hide_widely` where it is given, else by `hide`."""
+        return (self.hide_widely or self.hide)(number, values)
 
     def read(self, description: str, at_most: int | None = None) -> Iterator[tuple[int, str, np.ndarray]]:
         """Number, person and values of each day, or of `at_most` days spread evenly over all."""
