@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsm2 import LSM2, LSM2Config
-from lsm2.config import TrainConfig
+from lsm2.config import MaskingConfig, TrainConfig
 from lsm2.data import DayStore, Normalization
 from lsm2.errors import InputError
 from lsm2.model.precision import bfloat16_is_fast
@@ -159,6 +159,17 @@ def test_workers_and_saving_more_often_change_nothing(
     small_pretrain(tmp_path / "run", num_workers=1, checkpoint_every=1, stop_after=2)
     small_pretrain(tmp_path / "run", num_workers=2, checkpoint_every=8, resume=True)
     assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_days_that_no_mask_fits_are_told(
+    small_store: DayStore, tiny_config: LSM2Config, small_train_config: TrainConfig, tmp_path: Path, capsys
+) -> None:
+    # A tenth of three signals rounds to none.
+    masking = MaskingConfig(random_share=0, time_share=0, signal_ratio=0.1)
+    config = dataclasses.replace(tiny_config, masking=masking)
+    short = dataclasses.replace(small_train_config, steps=1)
+    pretrain(config, short, small_store, tmp_path / "run")
+    assert "nothing to learn from 15 of 15 days" in capsys.readouterr().err
 
 
 def test_a_token_budget_resumes_bit_exactly_with_any_loader(small_pretrain: Pretrain, tmp_path: Path) -> None:
