@@ -8,14 +8,19 @@ import torch
 from torch import nn
 
 from lsm2.config import TrainConfig
+from lsm2.model.positions import Positions
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW; biases, norms and the mask token, all one-dimensional, have no weight decay."""
-    parameters = list(model.parameters())
+    """AdamW; biases, norms and the mask token, all one-dimensional, and learned codes have no weight
+    decay.
+    """
+    codes = {p for module in model.modules() if isinstance(module, Positions) for p in module.parameters()}
+    decayed = [p for p in model.parameters() if p.ndim > 1 and p not in codes]
+    others = [p for p in model.parameters() if p.ndim <= 1 or p in codes]
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=True)
 

@@ -130,7 +130,12 @@ def test_nothing_is_hidden_where_no_kind_applies():
 
 @pytest.mark.parametrize(
     ("day", "digest"),
-    [("a", "04807bd1aa480ad5"), ("b", "12bf5c0113a566f7"), ("c", "ebbd9758e07a96da"), ("d", "27ac9e8885506ffc")],
+    [
+        ("a", "04807bd1aa480ad5"),
+        ("b", "12bf5c0113a566f7"),
+        ("c", "ebbd9758e07a96da"),
+        ("d", "27ac9e8885506ffc"),
+    ],
 )
 def test_masks_are_frozen_where_every_kind_applies(day, digest):
     # These digests are older than the rule for kinds that do not apply.

@@ -173,11 +173,15 @@ def test_a_weight_is_cast_once_per_step(
 ) -> None:
     trainer = new_trainer(precision="bf16", activation_checkpointing=recompute)
     parts = [collate(values[i : i + 1], tiny_config, day_ids=[str(i)]) for i in range(4)]
-    matrices = {name for name, weight in trainer.model.named_parameters() if weight.ndim > 1}
+    multiplied = {
+        name
+        for name, weight in trainer.model.named_parameters()
+        if weight.ndim > 1 and not name.endswith("positions.signals")
+    }
     for step in range(2):
         with CountCasts(trainer.model) as counter:
             trainer.step(step, parts, False)
-        assert matrices <= counter.casts.keys() and set(counter.casts.values()) == {1}, counter.casts
+        assert multiplied <= counter.casts.keys() and set(counter.casts.values()) == {1}, counter.casts
 
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
