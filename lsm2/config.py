@@ -7,23 +7,25 @@ never a claim about the paper. The command line shows these texts as its help.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from lsm2.errors import InputError
+from lsm2.errors import InputError, SettingCheck
 
 Decoder = Literal["cross", "joint", "full"]
 Precision = Literal["auto", "bf16", "fp32"]
 TimeSlices = Literal["scattered", "contiguous"]
 FillGaps = Literal["none", "linear", "smooth"]
+SignalCodes = Literal["learned", "sincos"]
 Pooling = Literal["mean", "mean_std", "blocks", "signals", "attentive"]
 """How an embedding is made of tokens, in `lsm2.evaluate.embeddings`.
 
-mean: over all tokens; mean_std: and their deviation; blocks: means of each 6 hours; signals: means of each
-signal; attentive: means of each signal in each 3 hours, weighted by what the probe learns.
+mean: over all tokens; mean_std: and their deviation; blocks: means of each 6 hours; signals: mean and
+deviation of each signal; attentive: means of each signal in each 3 hours, weighted by what the probe learns.
 """
 DEFAULT_BATCH_DAYS = 8
+BEFORE_SETTING: dict[str, Any] = {"fill_gaps": "none", "signal_codes": "sincos"}
+"""Settings of the model that older files lack, and what models did before each was a setting."""
 _COUNTS = (
     "num_signals",
     "sample_minutes",
@@ -67,7 +69,7 @@ class MaskingConfig:
     """At most this many hidden tokens per day are reconstructed; None with the `full` decoder."""
 
     def __post_init__(self) -> None:
-        check = _Check(self, "masking.")
+        check = SettingCheck(self, "masking.")
         for name in ("random_ratio", "time_ratio", "signal_ratio"):
             check(name, lambda value: 0 < value < 1, "a fraction between 0 and 1")
         for name in ("token_min_observed", "query_share"):
@@ -113,6 +115,9 @@ class LSM2Config:
     """Hidden width of each MLP over the width of its block."""
     position_base: float = 100.0
     """Base of the sin-cos positions; 10,000 is usual, 100 keeps neighbours apart on these short axes."""
+    signal_codes: SignalCodes = "learned"
+    """Half of a token's position says its signal: `learned` vectors, or `sincos` of its number in the store.
+    """
     tied_qk_init: float | None = 2.0
     """Query and key weights start equal, of deviation this / sqrt(width); None: independent."""
     fill_gaps: FillGaps = "none"
@@ -141,7 +146,7 @@ class LSM2Config:
         return self.num_signals * self.num_slots
 
     def __post_init__(self) -> None:
-        check = _Check(self)
+        check = SettingCheck(self)
         for name in _COUNTS:
             check(name, lambda value: isinstance(value, int) and value >= 1, "a positive integer")
         for name in ("window_minutes", "patch_minutes"):
@@ -153,8 +158,9 @@ class LSM2Config:
         check("position_base", lambda value: value > 1, "a number above 1")
         check("tied_qk_init", lambda value: value is None or value > 0, "None or a number above 0")
         check("fill_gaps", lambda value: value in get_args(FillGaps), "'none', 'linear' or 'smooth'")
+        check("signal_codes", lambda value: value in get_args(SignalCodes), "'learned' or 'sincos'")
         if self.decoder == "full":
-            check_masking = _Check(self.masking, "masking.")
+            check_masking = SettingCheck(self.masking, "masking.")
             reason = "with decoder 'full', which reconstructs every hidden position"
             check_masking("max_queries", lambda value: value is None, f"None {reason}")
             check_masking("query_share", lambda value: value == 1, f"1 {reason}")
@@ -193,8 +199,11 @@ class LSM2Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LSM2Config:
-        """The inverse of `to_dict`; an unknown name raises InputError."""
-        values = dict(values)
+        """The inverse of `to_dict`, also for values that were saved before a setting existed.
+
+        An unknown name raises InputError.
+        """
+        values = BEFORE_SETTING | values
         masking = dict(values.pop("masking", {}))
         for given, known_class in ((values, cls), (masking, MaskingConfig)):
             known = {f.name for f in dataclasses.fields(known_class)}
@@ -229,7 +238,7 @@ class TrainConfig:
     warmup_fraction: float = 0.05
     """Part of all steps in which the learning rate rises from 0."""
     weight_decay: float = 0.05
-    """AdamW's weight decay; biases, norms and the mask token have none."""
+    """AdamW's weight decay; biases, norms, the mask token and learned signal codes have none."""
     beta1: float = 0.9
     """AdamW's first-moment decay."""
     beta2: float = 0.95
@@ -267,7 +276,7 @@ class TrainConfig:
             )
         if self.batch_days is None and self.tokens_per_batch is None:
             object.__setattr__(self, "batch_days", DEFAULT_BATCH_DAYS)
-        check = _Check(self)
+        check = SettingCheck(self)
         for name in ("steps", "micro_batches", "checkpoint_every", "keep_checkpoints"):
             check(name, lambda value: value >= 1, "at least 1")
         for name in ("batch_days", "tokens_per_batch"):
@@ -287,16 +296,3 @@ class TrainConfig:
                 lambda value: value <= self.batch_days,
                 f"at most batch_days = {self.batch_days}",
             )
-
-
-class _Check:
-    """Raises InputError for a setting of a configuration that is not as it must be."""
-
-    def __init__(self, config: object, prefix: str = "") -> None:
-        self._config = config
-        self._prefix = prefix
-
-    def __call__(self, name: str, fine: Callable[[Any], bool], wanted: str) -> None:
-        value = getattr(self._config, name)
-        if not fine(value):
-            raise InputError(f"{self._prefix}{name} is {value!r}; it must be {wanted}")

@@ -37,4 +37,4 @@ def base() -> LSM2Config:
 
 def paper() -> LSM2Config:
     """`base` with what is known of the paper's recipe instead of our defaults."""
-    return LSM2Config(decoder="full", tied_qk_init=None, position_base=10_000.0)
+    return LSM2Config(decoder="full", tied_qk_init=None, position_base=10_000.0, signal_codes="sincos")

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lsm2.config import BEFORE_SETTING
 from lsm2.errors import InputError
 from lsm2.files import read_json, write_json, write_whole
 
@@ -37,8 +38,7 @@ MAY_CHANGE = {
 }
 """Settings that do not change what is computed, but for the rounding of another device or of compiled code.
 """
-ADDED_LATER = {
-    "model.fill_gaps": "none",
+ADDED_LATER = {f"model.{name}": value for name, value in BEFORE_SETTING.items()} | {
     "train.validate_every": None,
     "train.patience": None,
     "validation_subjects": [],

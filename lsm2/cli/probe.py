@@ -19,7 +19,7 @@ def embed(
     out: Path,
     level: Literal["day", "person"] = "day",
     labels: Path | None = None,
-    pooling: Pooling = "mean_std",
+    pooling: Pooling = "signals",
 ) -> None:
     """Write embeddings of days, of people or of intervals to a Parquet file.
 
@@ -59,7 +59,7 @@ def probe(
     where: str | None = None,
     every_minutes: int | None = None,
     against: Annotated[tuple[Path, ...], arg(metavar="RUN ...")] = (),
-    pooling: Pooling = "mean_std",
+    pooling: Pooling = "signals",
     pca: int = 50,
     repeats: int | None = None,
     seed: int = 0,

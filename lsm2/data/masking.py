@@ -87,13 +87,31 @@ def hide_signals(
     return artificial.reshape(-1)
 
 
+def applicable_shares(token_observed: np.ndarray, config: LSM2Config) -> np.ndarray:
+    """The shares of random, time and signal masks on days with observed tokens (..., N) -> (..., 3) float64.
+
+    A kind that would hide no token of a day has share 0 there, so that the others take its place.
+    """
+    masking = config.masking
+    grid = token_observed.reshape(*token_observed.shape[:-1], config.num_signals, -1)
+    units = np.stack([token_observed.sum(-1), grid.any(-2).sum(-1), grid.any(-1).sum(-1)], axis=-1)
+    ratios = (masking.random_ratio, masking.time_ratio, masking.signal_ratio)
+    shares = (masking.random_share, masking.time_share, masking.signal_share)
+    return np.where(np.rint(ratios * units) > 0, shares, 0.0)
+
+
 def sample_artificial(token_observed: np.ndarray, config: LSM2Config, rng: np.random.Generator) -> np.ndarray:
     """The artificial mask (N,) of one day with observed tokens (N,): random tokens, slots or signals, by
     their shares.
+
+    A kind that would hide nothing leaves its share to the others; nothing is hidden where none can apply.
     """
     masking = config.masking
-    shares = np.cumsum([masking.random_share, masking.time_share, masking.signal_share])
-    kind = int(np.searchsorted(shares / shares[-1], rng.random(), side="right"))
+    shares = np.cumsum(applicable_shares(token_observed, config))
+    draw = rng.random()
+    if shares[-1] == 0:
+        return np.zeros_like(token_observed)
+    kind = int(np.searchsorted(shares / shares[-1], draw, side="right"))
     if kind == 0:
         return hide_random(token_observed, masking.random_ratio, rng)
     if kind == 1:

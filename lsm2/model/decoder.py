@@ -27,7 +27,9 @@ class Decoder(nn.Module):
         width, heads = config.decoder_width, config.decoder_heads
         self.project = nn.Linear(config.encoder_width, width)
         self.mask_token = nn.Parameter(torch.empty(width))
-        self.positions = Positions(config.num_signals, config.num_slots, width, config.position_base)
+        self.positions = Positions(
+            config.num_signals, config.num_slots, width, config.position_base, config.signal_codes
+        )
         self.blocks = nn.ModuleList(
             block(width, heads, config.mlp_ratio, config.tied_qk_init) for _ in range(config.decoder_depth)
         )

@@ -16,7 +16,9 @@ class Encoder(nn.Module):
         super().__init__()
         width = config.encoder_width
         self.embed = nn.Linear(config.patch_samples, width)
-        self.positions = Positions(config.num_signals, config.num_slots, width, config.position_base)
+        self.positions = Positions(
+            config.num_signals, config.num_slots, width, config.position_base, config.signal_codes
+        )
         self.blocks = nn.ModuleList(
             SelfBlock(width, config.encoder_heads, config.mlp_ratio, config.tied_qk_init)
             for _ in range(config.encoder_depth)

@@ -134,7 +134,8 @@ def _train(
         ) as metrics,
         stop_signals(metrics.message) as stop,
     ):
-        metrics.message(describe_start(model, store, settings, ranks, first))
+        if ranks.writes:
+            metrics.message(describe_start(model, store, settings, ranks, first))
         loader = Waited(steps)
         unread: deque[tuple[int, torch.Tensor]] = deque()
         stopping, skipped, told = False, 0, False

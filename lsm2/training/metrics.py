@@ -19,6 +19,7 @@ from lsm2.files import write_whole
 from lsm2.model.attention import kernels_for
 from lsm2.model.lsm2 import LSM2
 from lsm2.progress import PlainConsole
+from lsm2.training.order import Workload
 from lsm2.training.parallel import Ranks
 from lsm2.training.step import StepResult
 from lsm2.training.validation import TaskScore, describe_scores
@@ -156,9 +157,13 @@ class Metrics:
 def describe_start(
     model: LSM2, store: DayStore, settings: dict[str, Any], ranks: Ranks, first_step: int
 ) -> str:
-    """What is about to be trained, on what, and how: days, people, parameters, device, precision, kernels."""
+    """What is about to be trained, on what, and how: days, people, parameters, device, precision, kernels.
+
+    Days that training can learn nothing from are counted.
+    """
     people = settings["train_subjects"]
-    num_days = len(store.indices_of(people))
+    indices = store.indices_of(people)
+    num_days = len(indices)
     parameters = sum(weight.numel() for weight in model.parameters())
     device = f"GPU {torch.cuda.get_device_name(ranks.device)}" if ranks.device.type == "cuda" else "CPU"
     if ranks.device.type == "cpu":
@@ -169,6 +174,12 @@ def describe_start(
         f"on: {ranks.world_size} x {device}, {settings['train']['precision']}, kernels "
         f"{kernels_for(ranks.device)}",
     ]
+    unmaskable, seen = Workload(store, indices, model.config).count_unmaskable()
+    if unmaskable:
+        lines.append(
+            f"nothing to learn from {unmaskable} of {seen} days: they hold too few tokens, slots or signals "
+            "with data for the masks to hide any"
+        )
     if first_step:
         lines.append(f"continuing after step {first_step}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lsm2.config import LSM2Config
-from lsm2.data.masking import count_tokens, token_observed
+from lsm2.data.masking import applicable_shares, count_tokens, token_observed
 from lsm2.data.store import DayStore
 from lsm2.progress import counted
 from lsm2.rng import keyed_rng, random_choice
@@ -104,6 +104,20 @@ class Workload:
         if masking.max_visible is None or masking.max_queries is None:
             return tokens
         return np.minimum(tokens, masking.max_visible + masking.max_queries)
+
+    def count_unmaskable(self) -> tuple[int, int]:
+        """How many days have too little data for every kind of mask, and how many were looked at.
+
+        Training learns nothing from such days. Of more days than `LONG_COUNT` so many are looked at, spread
+        evenly.
+        """
+        every = -(-len(self._indices) // LONG_COUNT)
+        indices = self._indices[::every]
+        found = 0
+        for start in range(0, len(indices), DAYS_AT_A_TIME):
+            observed = self._token_observed(indices[start : start + DAYS_AT_A_TIME])
+            found += int((applicable_shares(observed, self.config).sum(-1) == 0).sum())
+        return found, len(indices)
 
     def multiply_adds(self, draws: Sequence[Draw], seed: int, day_ids: Sequence[str]) -> list[int]:
         """Multiply-adds of a forward pass over each of these days, with the masks that they will get."""

@@ -12,9 +12,8 @@ from lsm2.config import TrainConfig
 from lsm2.data.batch import PackedBatch
 from lsm2.model.precision import autocast
 from lsm2.training.compile import compile_loss
-from lsm2.training.ema import EMA
 from lsm2.training.objective import Objective
-from lsm2.training.optim import learning_rate, make_optimizer
+from lsm2.training.optim import EMA, learning_rate, make_optimizer
 from lsm2.training.parallel import Ranks, ReplicatedGradient
 from lsm2.training.recompute import recompute_blocks
 

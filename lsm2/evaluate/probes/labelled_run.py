@@ -51,7 +51,7 @@ def probe_run(
     labels: Labels,
     labels_file: Path,
     *,
-    pooling: Pooling = "mean_std",
+    pooling: Pooling = "signals",
     against: Sequence[RunFolder] = (),
     repeats: int = 3,
     pca: int = 50,

@@ -1,5 +1,6 @@
 """Masks: exact counts over observed tokens, pure in (seed, epoch, day)."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from lsm2.config import LSM2Config, MaskingConfig
 from lsm2.data.masking import (
+    applicable_shares,
     day_rng,
     hide_random,
     hide_signals,
@@ -99,6 +101,46 @@ def test_kinds_follow_their_shares(shares, expected):
     kinds = [mask_kind(sample_artificial(observed, config, day_rng(0, 0, str(day)))) for day in range(draws)]
     for kind, share in zip(("random", "time", "signal"), expected, strict=True):
         assert abs(kinds.count(kind) / draws - share) <= 4 * np.sqrt(share * (1 - share) / draws)
+
+
+def one_signal_observed() -> np.ndarray:
+    observed = np.zeros((SIGNALS, STEPS), dtype=bool)
+    observed[3] = True
+    return observed.reshape(-1)
+
+
+def test_a_kind_that_would_hide_nothing_leaves_its_share_to_the_others():
+    observed, draws = one_signal_observed(), 900
+    masks = [sample_artificial(observed, CONFIG, day_rng(0, 0, str(day))) for day in range(draws)]
+    # Half of one signal rounds to none. A random mask hides 10 of the 12 tokens, a time mask 6.
+    counts = [int(mask.sum()) for mask in masks]
+    assert set(counts) == {6, 10}
+    assert abs(counts.count(6) / draws - 0.5) <= 4 * np.sqrt(0.25 / draws)
+    np.testing.assert_array_equal(applicable_shares(observed, CONFIG), [1 / 3, 1 / 3, 0])
+
+
+def test_nothing_is_hidden_where_no_kind_applies():
+    only_signals = replace(CONFIG, masking=MaskingConfig(random_share=0, time_share=0, signal_share=1))
+    days = np.stack([one_signal_observed(), np.ones(SIGNALS * STEPS, dtype=bool)])
+    assert not sample_artificial(days[0], only_signals, day_rng(0, 0, "a")).any()
+    np.testing.assert_array_equal(applicable_shares(days, only_signals), [[0, 0, 0], [0, 0, 1]])
+    empty = np.zeros(SIGNALS * STEPS, dtype=bool)
+    assert not sample_artificial(empty, CONFIG, day_rng(0, 0, "a")).any()
+
+
+@pytest.mark.parametrize(
+    ("day", "digest"),
+    [
+        ("a", "04807bd1aa480ad5"),
+        ("b", "12bf5c0113a566f7"),
+        ("c", "ebbd9758e07a96da"),
+        ("d", "27ac9e8885506ffc"),
+    ],
+)
+def test_masks_are_frozen_where_every_kind_applies(day, digest):
+    # These digests are older than the rule for kinds that do not apply.
+    mask = sample_artificial(observed_tokens(15), CONFIG, day_rng(0, 0, day))
+    assert hashlib.sha256(mask.tobytes()).hexdigest()[:16] == digest
 
 
 def test_masks_are_a_function_of_seed_epoch_and_day():

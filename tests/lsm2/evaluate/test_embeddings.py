@@ -111,7 +111,10 @@ def test_poolings_are_those_of_plain_numpy(model, store):
         "mean": [np.nanmean(tokens, (0, 1))],
         "mean_std": [np.nanmean(tokens, (0, 1)), np.nanstd(tokens, (0, 1))],
         "blocks": [np.nanmean(block, (0, 1)) for block in blocks],
-        "signals": [np.nanmean(signal, 0) for signal in tokens],
+        "signals": [
+            *(np.nanmean(signal, 0) for signal in tokens),
+            *(np.nanstd(signal, 0) for signal in tokens),
+        ],
         "attentive": [np.nanmean(cell, 0) for cell in cells],
     }
     assert set(expected) == set(POOLINGS)

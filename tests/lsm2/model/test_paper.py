@@ -21,6 +21,7 @@ CONFIG = LSM2Config(
     decoder_width=16,
     decoder_depth=2,
     decoder_heads=2,
+    signal_codes="sincos",
 )
 Weights = dict[str, torch.Tensor]
 

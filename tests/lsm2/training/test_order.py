@@ -2,6 +2,7 @@
 nobody twice.
 """
 
+import dataclasses
 import subprocess
 import sys
 from collections import Counter
@@ -12,8 +13,9 @@ import pytest
 
 from lsm2.config import LSM2Config, MaskingConfig
 from lsm2.data.masking import token_observed
+from lsm2.data.signals import Signal
 from lsm2.data.splits import heldout_subjects
-from lsm2.data.store import DayStore
+from lsm2.data.store import Day, DayStore
 from lsm2.errors import InputError
 from lsm2.training.order import TokenBudget, Workload, balance, step_days
 
@@ -182,3 +184,18 @@ def test_tokens_are_counted_from_bits_as_from_values(small_store, monkeypatch, p
     monkeypatch.setattr(DayStore, "values", None)
     monkeypatch.setattr("lsm2.training.order.DAYS_AT_A_TIME", 3)
     assert Workload(small_store, indices, config).most_tokens().tolist() == expected.tolist()
+
+
+def test_days_without_enough_data_for_any_mask_are_counted(tmp_path, tiny_config):
+    days = []
+    for number in range(6):
+        values = np.zeros((3, 120), np.float32)
+        if number < 2:
+            values[1:] = np.nan
+        days.append(Day("p", f"2024-01-{number + 1:02}", values))
+    store = DayStore.write(tmp_path / "store", [Signal("a"), Signal("b"), Signal("c")], days)
+    only_signals = MaskingConfig(random_share=0, time_share=0, signal_share=1)
+    config = dataclasses.replace(tiny_config, masking=only_signals)
+    assert Workload(store, range(6), config).count_unmaskable() == (2, 6)
+    assert Workload(store, [1, 4], config).count_unmaskable() == (1, 2)
+    assert Workload(store, range(6), tiny_config).count_unmaskable() == (0, 6)

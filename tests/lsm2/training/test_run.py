@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from lsm2 import LSM2, LSM2Config
-from lsm2.config import TrainConfig
+from lsm2.config import MaskingConfig, TrainConfig
 from lsm2.data import DayStore, Normalization
 from lsm2.errors import InputError
 from lsm2.model.precision import bfloat16_is_fast
@@ -54,10 +54,9 @@ def small_pretrain(
         **changes: object,
     ) -> Path:
         model = tiny_config
-        if "decoder" in changes:
-            model = dataclasses.replace(model, decoder=changes.pop("decoder"))
-        if "fill_gaps" in changes:
-            model = dataclasses.replace(model, fill_gaps=changes.pop("fill_gaps"))
+        for name in ("decoder", "fill_gaps", "signal_codes"):
+            if name in changes:
+                model = dataclasses.replace(model, **{name: changes.pop(name)})
         return pretrain(
             model,
             dataclasses.replace(small_train_config, **changes),
@@ -159,6 +158,17 @@ def test_workers_and_saving_more_often_change_nothing(
     small_pretrain(tmp_path / "run", num_workers=1, checkpoint_every=1, stop_after=2)
     small_pretrain(tmp_path / "run", num_workers=2, checkpoint_every=8, resume=True)
     assert_same_run(tmp_path / "run", whole_run)
+
+
+def test_days_that_no_mask_fits_are_told(
+    small_store: DayStore, tiny_config: LSM2Config, small_train_config: TrainConfig, tmp_path: Path, capsys
+) -> None:
+    # A tenth of three signals rounds to none.
+    masking = MaskingConfig(random_share=0, time_share=0, signal_ratio=0.1)
+    config = dataclasses.replace(tiny_config, masking=masking)
+    short = dataclasses.replace(small_train_config, steps=1)
+    pretrain(config, short, small_store, tmp_path / "run")
+    assert "nothing to learn from 15 of 15 days" in capsys.readouterr().err
 
 
 def test_a_token_budget_resumes_bit_exactly_with_any_loader(small_pretrain: Pretrain, tmp_path: Path) -> None:
@@ -505,9 +515,17 @@ def test_a_run_on_filled_days_resumes_bit_for_bit_and_counts_what_was_filled(
         small_pretrain(tmp_path / "parts", resume=True)
 
 
-def test_a_run_of_before_there_were_filled_days_resumes(small_pretrain: Pretrain, tmp_path: Path):
-    run = small_pretrain(tmp_path / "run", stop_after=4)
-    config = json.loads((run / "config.json").read_text())
-    del config["model"]["fill_gaps"]
-    (run / "config.json").write_text(json.dumps(config))
-    small_pretrain(run, resume=True)
+def test_a_run_of_before_there_were_filled_days_and_signal_codes_resumes(
+    small_pretrain: Pretrain, tmp_path: Path
+):
+    run = small_pretrain(tmp_path / "run", stop_after=4, signal_codes="sincos")
+    whole = small_pretrain(tmp_path / "whole", signal_codes="sincos")
+    for file in (run / "config.json", run / "model" / "config.json"):
+        config = json.loads(file.read_text())
+        for name in ("fill_gaps", "signal_codes"):
+            config.get("model", config).pop(name)
+        file.write_text(json.dumps(config))
+    assert LSM2.from_pretrained(run).config.signal_codes == "sincos"
+    with pytest.raises(InputError, match=r"was trained with model\.signal_codes = 'sincos'"):
+        small_pretrain(run, resume=True)
+    assert_same_run(small_pretrain(run, resume=True, signal_codes="sincos"), whole)
