@@ -26,7 +26,7 @@ MAY_USE_KERNELS = {Path("lsm2/model/attention.py"), Path("lsm2/model/joint_days.
 DATA_LEAVES = {"signals", "tokens", "masking"}
 MOST_LINES_OF_A_FILE = 300
 MOST_FILES_OF_A_FOLDER = 14
-BUDGETS = {("lsm2_kernels", "csrc"): 6_000, ("lsm2",): 14_000, ("benchmarks",): 6_500}
+BUDGETS = {("lsm2_kernels", "csrc"): 6_000, ("lsm2",): 14_500, ("benchmarks",): 6_500}
 KERNELS_MAY_IMPORT = {
     "__init__": {"attention", "packing"},
     "attention": {"_ops", "packing"},
