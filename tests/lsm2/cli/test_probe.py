@@ -50,7 +50,7 @@ def test_embeddings_are_parquet_that_pandas_and_polars_read(probed, tmp_path, le
     }
     assert list(frames[0]) == [*keys[level], "embedding"] == frames[1].columns
     values = np.stack(frames[0]["embedding"].tolist())
-    assert values.dtype == np.float32 and values.shape == (rows, 64)
+    assert values.dtype == np.float32 and values.shape == (rows, 2 * 26 * 32)
     np.testing.assert_array_equal(values, np.array(frames[1]["embedding"].to_list(), np.float32))
 
 
