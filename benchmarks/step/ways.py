@@ -80,9 +80,13 @@ class Days:
         ).to(device)
 
     def make_model(self, decoder: Decoder, device: torch.device) -> LSM2:
-        """The same weights at every call; of all decoders, too, as far as their layers are the same."""
+        """The same weights at every call; of all decoders, too, as far as their layers are the same.
+
+        With fixed signal codes: the gradient of learned ones costs every way the same.
+        """
         torch.manual_seed(0)
-        return LSM2(dataclasses.replace(self.config, decoder=decoder)).to(device)
+        config = dataclasses.replace(self.config, decoder=decoder, signal_codes="sincos")
+        return LSM2(config).to(device)
 
 
 @dataclass(frozen=True)
