@@ -106,20 +106,22 @@ class Metrics:
         }
         self._days += num_days
         self._waited = waited
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._write(line)
         self._show(step, result)
 
     def record_validation(self, step: int, scores: Sequence[TaskScore]) -> None:
         """Write and show what held-out people's days gave after a step, counted from 1."""
         validation = [score._asdict() for score in scores]
         line = {"step": step, "validation": validation, "seconds": round(self.seconds, 3)}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._write(line)
         error = sum(score.error for score in scores) / len(scores)
         fill_error = sum(score.fill_error for score in scores) / len(scores)
         self._validated = f"  held out {error:.3f} (fill {fill_error:.3f})"
         self.message(describe_scores(step, scores))
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
 
     def message(self, text: str) -> None:
         """Print a line without disturbing the bar; nothing in it is taken for markup."""

@@ -31,7 +31,7 @@ Validate = Callable[[LSM2], Sequence[TaskScore]]
 MakeValidate = Callable[[LSM2, DayStore, Sequence[int], Sequence[int]], Validate]
 """From a new model, the store, days of held-out people and days of training people."""
 WORSE = 1.02
-"""Held-out people whose error has risen so far above its lowest, while that of training fell, are told of."""
+"""An error on held-out people so many times its lowest, twice running, is told of."""
 
 
 @dataclass
